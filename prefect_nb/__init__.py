@@ -1,0 +1,67 @@
+"""prefect_nb: workflows in the notebook, in Prefect 3's vocabulary.
+
+Everything public is imported on first use, so that `import prefect_nb` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prefect_nb.execution.context import get_run_context, tags
+    from prefect_nb.execution.logs import get_run_logger
+    from prefect_nb.flows import Flow, flow
+    from prefect_nb.model.annotations import allow_failure, opaque, quote, unmapped
+    from prefect_nb.model.states import State
+    from prefect_nb.tasks import Task, task
+
+_HOMES = {
+    "Flow": "prefect_nb.flows",
+    "State": "prefect_nb.model.states",
+    "Task": "prefect_nb.tasks",
+    "allow_failure": "prefect_nb.model.annotations",
+    "flow": "prefect_nb.flows",
+    "get_run_context": "prefect_nb.execution.context",
+    "get_run_logger": "prefect_nb.execution.logs",
+    "opaque": "prefect_nb.model.annotations",
+    "quote": "prefect_nb.model.annotations",
+    "tags": "prefect_nb.execution.context",
+    "task": "prefect_nb.tasks",
+    "unmapped": "prefect_nb.model.annotations",
+}
+
+__all__ = [
+    "Flow",
+    "State",
+    "Task",
+    "allow_failure",
+    "flow",
+    "get_run_context",
+    "get_run_logger",
+    "opaque",
+    "quote",
+    "tags",
+    "task",
+    "unmapped",
+]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    if name in ("runtime", "states", "futures", "cache_policies", "task_runners", "context", "logging", "exceptions"):
+        return import_module(f"prefect_nb.{name}")
+    raise AttributeError(f"module 'prefect_nb' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """`%load_ext prefect_nb`: register the magics in this shell."""
+    from prefect_nb.notebook.magics import register
+
+    register(ipython)

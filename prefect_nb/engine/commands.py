@@ -1,0 +1,115 @@
+"""What a run asks of its shell (commands), and what it is answered with (outcomes)."""
+
+from typing import Any
+
+import msgspec
+
+from prefect_nb.model.states import State
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Record this state. Answered with the `State` as recorded."""
+
+    state: State[Any]
+
+
+class AwaitUpstream(msgspec.Struct, frozen=True):
+    """Wait for what the parameters and `wait_for` refer to. Answered `Ready` or `NotReady`."""
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """Every upstream run completed; the parameters hold their values."""
+
+
+class NotReady(msgspec.Struct, frozen=True):
+    """An upstream run did not complete."""
+
+    message: str
+
+
+class LookUp(msgspec.Struct, frozen=True):
+    """Compute the cache key and look for a kept result. Answered with a completed `State`, or None."""
+
+
+class Fire(msgspec.Struct, frozen=True):
+    """Call the hooks of one kind ("running", "completion", "failure", "cancellation", "crashed") with this state."""
+
+    kind: str
+    state: State[Any]
+
+
+class CallBody(msgspec.Struct, frozen=True):
+    """Call the body. Answered with an `Outcome`."""
+
+    attempt: int
+    """1 for the first."""
+
+
+class Returned(msgspec.Struct, frozen=True):
+    """The body returned a value."""
+
+    value: Any
+
+
+class Raised(msgspec.Struct, frozen=True):
+    """The body raised an exception of its own."""
+
+    error: Exception
+
+
+class TimedOut(msgspec.Struct, frozen=True):
+    """The body took longer than its timeout."""
+
+    error: Exception
+
+
+class Interrupted(msgspec.Struct, frozen=True):
+    """The body ended by an interrupt, exit or death of its process (`error`), not by a cancel."""
+
+    error: BaseException
+    message: str
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    """The run was cancelled before or while its body ran."""
+
+    error: BaseException | None = None
+    message: str | None = None
+
+
+Outcome = Returned | Raised | TimedOut | Interrupted | Stopped
+
+
+class AskRetry(msgspec.Struct, frozen=True):
+    """Ask the task's `retry_condition_fn` whether this failure deserves another attempt. Answered True or False."""
+
+    state: State[Any]
+
+
+class Delay(msgspec.Struct, frozen=True):
+    """How long to wait before the next attempt. Answered with seconds; jitter is the shell's."""
+
+    attempt: int
+
+
+class Sleep(msgspec.Struct, frozen=True):
+    """Wait this many seconds. Answered None, or `Stopped`."""
+
+    seconds: float
+
+
+class Keep(msgspec.Struct, frozen=True):
+    """Keep this value durably. Answered with a handle to put into the state, or None where it could not be kept."""
+
+    value: Any
+
+
+class Conclude(msgspec.Struct, frozen=True):
+    """Wait for the children, then answer with the final state that the body's return value means."""
+
+    value: Any
+
+
+Command = (
+    Record | AwaitUpstream | LookUp | Fire | CallBody | AskRetry | Delay | Sleep | Keep | Conclude
+)

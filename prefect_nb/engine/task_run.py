@@ -1,0 +1,153 @@
+"""One task run, from Pending to its final state, as a generator of commands.
+
+Laws:
+1. Every path ends in a final state, or in Pending/"NotReady" when an upstream run did not complete.
+2. The body is called at most `retries + 1` times.
+3. What interrupts the run (cancel, interrupt, exit) is recorded first and raised by the driver afterwards.
+"""
+
+from collections.abc import Generator
+from typing import Any
+
+import msgspec
+
+from prefect_nb.engine import commands as c
+from prefect_nb.exceptions import PrefectSignal, RunCancelled
+from prefect_nb.model.states import (
+    AwaitingRetry,
+    Cancelled,
+    Completed,
+    Crashed,
+    Failed,
+    Pending,
+    Retrying,
+    Running,
+    State,
+    StateType,
+)
+
+
+class TaskPlan(msgspec.Struct, frozen=True):
+    """What the engine needs to know of a task before it runs."""
+
+    retries: int = 0
+    ask_retry: bool = False
+    has_delay: bool = False
+    cached: bool = False
+    persisted: bool = False
+    hooks: frozenset[str] = frozenset()
+    has_upstream: bool = True
+
+
+Steps = Generator[c.Command, Any, State[Any]]
+
+
+def task_run(plan: TaskPlan) -> Steps:
+    """Run a task: answer each yielded command; the generator returns the final state."""
+    try:
+        yield c.Record(Pending())
+        if plan.has_upstream:
+            upstream = yield c.AwaitUpstream()
+            if type(upstream) is c.NotReady:
+                return (yield c.Record(Pending(name="NotReady", message=upstream.message)))
+        if plan.cached:
+            hit = yield c.LookUp()
+            if hit is not None:
+                if "running" in plan.hooks:
+                    yield c.Fire("running", Running())
+                return (yield from _conclude(plan, hit))
+        final = yield from _attempts(plan)
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        final = interruption(error)
+    return (yield from _conclude(plan, final))
+
+
+def _attempts(plan: TaskPlan) -> Steps:
+    running = Running()
+    attempt = 1
+    while True:
+        recorded = yield c.Record(running)
+        if "running" in plan.hooks:
+            yield c.Fire("running", recorded)
+        outcome = yield c.CallBody(attempt)
+        final = judge_task(outcome)
+        if final.type is StateType.COMPLETED:
+            if plan.persisted and type(outcome) is c.Returned and outcome.value is not final:
+                handle = yield c.Keep(outcome.value)
+                if isinstance(handle, State):
+                    return handle
+                if handle is not None:
+                    final.data = handle
+            return final
+        if final.type is not StateType.FAILED or attempt > plan.retries:
+            return final
+        if plan.ask_retry and not (yield c.AskRetry(final)):
+            return final
+        delay = (yield c.Delay(attempt)) if plan.has_delay else 0.0
+        if delay > 0:
+            yield c.Record(AwaitingRetry(message=final.message))
+            woken = yield c.Sleep(delay)
+            if type(woken) is c.Stopped:
+                return _stopped(woken)
+        attempt += 1
+        running = Retrying()
+
+
+def judge_task(outcome: c.Outcome) -> State[Any]:
+    """The state that a task body's outcome means."""
+    match outcome:
+        case c.Returned(value):
+            return value if isinstance(value, State) else Completed(data=value)
+        case c.Raised(error):
+            return Failed(message=f"Task run encountered an exception {describe(error)}", data=error)
+        case c.TimedOut(error):
+            return Failed(name="TimedOut", message=str(error), data=error)
+        case c.Interrupted(error, message):
+            return Crashed(message=message, data=error)
+        case c.Stopped():
+            return _stopped(outcome)
+
+
+def interruption(error: BaseException) -> State[Any]:
+    """The state of a run whose shell itself was interrupted between two commands."""
+    match error:
+        case RunCancelled():
+            return Cancelled(message=str(error) or None)
+        case KeyboardInterrupt() | PrefectSignal():
+            return Crashed(message="Execution was aborted by an interrupt signal.", data=error)
+        case SystemExit():
+            return Crashed(message="Execution was aborted by Python system exit call.", data=error)
+        case _:
+            return Crashed(message=f"Execution was interrupted by an unexpected exception: {describe(error)}", data=error)
+
+
+def describe(error: BaseException) -> str:
+    """`ValueError: bad`; an exception whose `str` itself raises is named without its text."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:
+        return f"{name} (its message could not be read)"
+    return f"{name}: {text}" if text else name
+
+
+def _stopped(stopped: c.Stopped) -> State[Any]:
+    return Cancelled(message=stopped.message, data=stopped.error if isinstance(stopped.error, Exception) else None)
+
+
+def _conclude(plan: TaskPlan, final: State[Any]) -> Steps:
+    recorded: State[Any] = yield c.Record(final)
+    kind = HOOK_OF.get(recorded.type)
+    if kind in plan.hooks:
+        yield c.Fire(kind, recorded)  # type: ignore[arg-type]
+    return recorded
+
+
+HOOK_OF: dict[StateType, str] = {
+    StateType.COMPLETED: "completion",
+    StateType.FAILED: "failure",
+    StateType.CRASHED: "crashed",
+    StateType.CANCELLED: "cancellation",
+}

@@ -1,0 +1,54 @@
+"""What this process as a whole belongs to: the notebook run whose kernel it is, or the flow run whose worker it is.
+
+Task runs started here outside any flow of this process become part of that run. The run's owner lives elsewhere; its
+epoch travels along, so that this process is fenced off together with its owner.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from uuid import UUID
+
+import msgspec
+
+from prefect_nb.model.runs import TaskRun
+
+VARIABLE = "PREFECT_NB_ATTACH"
+
+
+class Attachment(msgspec.Struct, frozen=True):
+    """A flow run owned by another process."""
+
+    flow_run_id: UUID
+    epoch: int
+    parent: TaskRun | None = None
+    """The task run that everything here is called in, where it is always the same one."""
+    durable: bool = False
+    persist: bool | None = None
+
+
+def encode(attachment: Attachment) -> str:
+    """An attachment as text for the environment of a child process."""
+    return msgspec.json.encode(attachment).decode()
+
+
+_explicit: Attachment | None = None
+
+
+def attach(attachment: Attachment | None) -> None:
+    """Belong to this run from now on."""
+    global _explicit
+    _explicit = attachment
+
+
+def current() -> Attachment | None:
+    """The run this process belongs to, from `attach` or the environment; None for none."""
+    if _explicit is not None:
+        return _explicit
+    text = os.environ.get(VARIABLE)
+    return msgspec.json.decode(text, type=Attachment) if text else None
+
+
+find_cell: Callable[[], TaskRun | None] | None = None
+"""Set by the notebook layer: the cell that executes now, in an attached kernel."""

@@ -1,0 +1,120 @@
+"""Which run am I in.
+
+The contexts are set while a body runs and copied into worker threads. A context is never set by one notebook cell for
+the next: what a kernel process as a whole belongs to is `Home.attached`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from prefect_nb.exceptions import MissingContextError
+
+if TYPE_CHECKING:
+    from prefect_nb.execution.flow_runs import FlowExecution
+    from prefect_nb.execution.task_runs import TaskExecution
+    from prefect_nb.model.runs import FlowRun, TaskRun
+
+_tags: ContextVar[frozenset[str]] = ContextVar("prefect_nb_tags", default=frozenset())
+
+
+class _Context:
+    """A run and its body, as seen from inside."""
+
+    __slots__ = ()
+    _var: ClassVar[ContextVar[Any]]
+
+    @classmethod
+    def get(cls) -> Self | None:
+        """The context of the run this code runs in, or None."""
+        return cls._var.get()  # type: ignore[no-any-return]
+
+
+class FlowRunContext(_Context):
+    """The flow run this code runs in."""
+
+    __slots__ = ("execution",)
+    _var = ContextVar("prefect_nb_flow_run", default=None)
+
+    def __init__(self, execution: FlowExecution) -> None:
+        self.execution = execution
+
+    @property
+    def flow(self) -> Any:
+        """The flow."""
+        return self.execution.flow
+
+    @property
+    def flow_run(self) -> FlowRun:
+        """The run's newest snapshot."""
+        return self.execution.run
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Its parameters, validated."""
+        return self.execution.parameters
+
+    @property
+    def task_runner(self) -> Any:
+        """The runner of its submitted tasks."""
+        return self.execution.task_runner
+
+
+class TaskRunContext(_Context):
+    """The task run this code runs in."""
+
+    __slots__ = ("execution",)
+    _var = ContextVar("prefect_nb_task_run", default=None)
+
+    def __init__(self, execution: TaskExecution) -> None:
+        self.execution = execution
+
+    @property
+    def task(self) -> Any:
+        """The task."""
+        return self.execution.task
+
+    @property
+    def task_run(self) -> TaskRun:
+        """The run's newest snapshot."""
+        return self.execution.run
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Its parameters, upstream results filled in."""
+        return self.execution.parameters
+
+
+current_flow = FlowRunContext._var
+current_task = TaskRunContext._var
+
+
+def get_run_context() -> FlowRunContext | TaskRunContext:
+    """The innermost run's context.
+
+    Raises:
+        MissingContextError: outside any run.
+    """
+    context = current_task.get() or current_flow.get()
+    if context is None:
+        raise MissingContextError("No run context available. You are not in a flow or task run context.")
+    return context  # type: ignore[no-any-return]
+
+
+@contextmanager
+def tags(*new_tags: str) -> Iterator[set[str]]:
+    """Add tags to every flow and task run that starts inside; nests by union."""
+    merged = _tags.get() | frozenset(new_tags)
+    token = _tags.set(merged)
+    try:
+        yield set(merged)
+    finally:
+        _tags.reset(token)
+
+
+def current_tags() -> frozenset[str]:
+    """The tags of the enclosing `tags(...)` blocks."""
+    return _tags.get()

@@ -1,0 +1,360 @@
+"""One flow run with its shell: answers what `engine.flow_run` asks."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from prefect_nb.engine import commands as c
+from prefect_nb.engine.flow_run import FlowPlan, Steps, flow_run, judge_return
+from prefect_nb.exceptions import (
+    CancelledRun,
+    FlowRunTimeoutError,
+    RunCancelled,
+    SerializationError,
+    StorageFull,
+)
+from prefect_nb.execution import hooks, inputs, interrupts, logs, pump
+from prefect_nb.execution.calls import call_awaiting, call_blocking
+from prefect_nb.execution.clock import now_us
+from prefect_nb.execution.context import FlowRunContext, current_flow, current_task
+from prefect_nb.execution.futures import PrefectFuture, resolve_futures_to_states
+from prefect_nb.execution.ids import new_id
+from prefect_nb.execution.kept import KeptResult
+from prefect_nb.execution.recorder import created, moved
+from prefect_nb.execution.scope import Scope
+from prefect_nb.interfaces import Entry
+from prefect_nb.model.runs import FlowRun, TaskRun
+from prefect_nb.model.states import Failed, State
+
+if TYPE_CHECKING:
+    from prefect_nb.home import Home
+
+CANCEL_GRACE_SECONDS = 5.0
+
+
+class FlowExecution:
+    """A flow run in this process.
+
+    Args:
+        home: where it is recorded.
+        flow: the flow (its `fn`, options and signature).
+        run: the snapshot to start from: fresh (`events == 0`) or, on a resume, as the store has it.
+        parameters: arguments by name; futures still in them.
+        scope: what its task runs will share.
+        wait_for: upstream runs, of a sub-flow.
+        parent: the enclosing flow run's scope, of a sub-flow.
+        invalid: why its parameters do not fit.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        flow: Any,
+        run: FlowRun,
+        parameters: dict[str, Any],
+        scope: Scope,
+        *,
+        wait_for: Any = None,
+        parent: Scope | None = None,
+        parent_task_run: TaskRun | None = None,
+        invalid: Exception | None = None,
+        persist: bool = False,
+    ) -> None:
+        self.home = home
+        self.ledger = home.ledger
+        self.flow = flow
+        self.run = run
+        self.parameters = parameters
+        self.scope = scope
+        self.parent = parent
+        self.wait_for = wait_for
+        self.dummy = parent_task_run
+        self.resumed = run.events > 0
+        self.task_runner = flow.task_runner
+        self.state: State[Any] | None = None
+        self.fatal: BaseException | None = None
+        self.returned: Any = None
+        self.lock = threading.Lock()
+        wanted = flow.log_prints
+        if wanted is None:
+            inherited = logs.log_prints.get() if parent is not None else home.settings.logging_log_prints
+            wanted = inherited
+        self.log_prints: bool = wanted
+        if wanted:
+            logs.install()
+        self.plan = FlowPlan(
+            retries=run.retries,
+            retry_delay=run.retry_delays[0] if run.retry_delays else 0.0,
+            persisted=persist,
+            hooks=flow.hook_kinds,
+            has_upstream=wait_for is not None or (parent is not None and inputs.has_special(parameters)),
+            invalid=invalid,
+        )
+        self.steps: Steps = flow_run(self.plan)
+
+    # Answers
+
+    def answer_blocking(self, command: c.Command) -> Any:
+        """Answer a command of the engine on this thread."""
+        match command:
+            case c.Record(state):
+                return self.record(state)
+            case c.CallBody():
+                return self.call_here()
+            case c.Conclude(value):
+                pump.wait_for_children(self.scope, CANCEL_GRACE_SECONDS)
+                return self.conclude(value)
+            case c.AwaitUpstream():
+                for item, _ in self.upstream():
+                    if isinstance(item, PrefectFuture):
+                        item.wait()
+                return self.resolve_upstream()
+            case c.Sleep(seconds):
+                return self.sleep(seconds)
+        return self.answer_at_once(command)
+
+    async def answer_awaiting(self, command: c.Command) -> Any:
+        """Answer a command of the engine on this loop."""
+        match command:
+            case c.Record(state):
+                return self.record(state)
+            case c.CallBody():
+                return await self.await_here()
+            case c.Conclude(value):
+                await self.wait_for_children()
+                return self.conclude(value)
+            case c.AwaitUpstream():
+                import asyncio
+
+                for item, _ in self.upstream():
+                    if isinstance(item, PrefectFuture) and not item.done():
+                        await asyncio.to_thread(item.wait)
+                return self.resolve_upstream()
+            case c.Sleep(seconds):
+                import asyncio
+
+                await asyncio.sleep(seconds)
+                return self.stopped()
+            case c.Fire(kind, state):
+                await hooks.fire_awaiting(self.flow, self.run, kind, state)
+                return None
+        return self.answer_at_once(command)
+
+    def answer_at_once(self, command: c.Command) -> Any:
+        """Answer a command that needs no waiting."""
+        match command:
+            case c.Fire(kind, state):
+                hooks.fire(self.flow, self.run, kind, state)
+                return None
+            case c.Keep(value):
+                return self.keep(value)
+        raise NotImplementedError(command)
+
+    # Recording
+
+    def record(self, state: State[Any]) -> State[Any]:
+        """Record a state; the run's own final state is durable when this returns."""
+        with self.lock:
+            if self.run.events == 0:
+                now = now_us()
+                self.run = replace(
+                    self.run,
+                    state_type=state.type,
+                    state_name=state.name,
+                    state_message=state.message,
+                    state_id=new_id(),
+                    state_us=now,
+                    created_us=now,
+                    expected_us=now,
+                    events=1,
+                )
+                event = created(self.run, state)
+                self.ledger.append(Entry(self.run, event, self.run.id), self.run.id)
+            else:
+                again = self.state is None
+                self.run = moved(self.ledger, self.run, state, self.run.id, taken_over=again)  # type: ignore[assignment]
+            self.state = state
+        self._mirror(state)
+        if state.is_final():
+            self.ledger.commit()
+        return state
+
+    def _mirror(self, state: State[Any]) -> None:
+        """Show the state on the task run that stands for this flow run in its parent."""
+        if self.dummy is None or self.parent is None:
+            return
+        mirrored = State(type=state.type, name=state.name, message=state.message)
+        mirrored.state_details.child_flow_run_id = self.run.id
+        if self.dummy.events == 0:
+            if self.dummy.state_type is not state.type:
+                return
+            now = now_us()
+            self.dummy = replace(self.dummy, state_id=new_id(), state_us=now, created_us=now, expected_us=now, events=1)
+            event = created(self.dummy, mirrored)
+            self.ledger.append(Entry(self.dummy, event, self.parent.flow_run_id), self.parent.flow_run_id)
+        elif not self.dummy.is_final:
+            self.dummy = moved(self.ledger, self.dummy, mirrored, self.parent.flow_run_id)  # type: ignore[assignment]
+
+    # The body
+
+    def upstream(self) -> list[tuple[Any, bool]]:
+        """The futures and states this run depends on, with whether their failure is allowed."""
+        return inputs.find((self.parameters, self.wait_for))
+
+    def resolve_upstream(self) -> c.Ready | c.NotReady:
+        """Put the upstream values into the parameters; every upstream run has ended."""
+        for item, allowed in self.upstream():
+            future = isinstance(item, PrefectFuture)
+            state = item.state if future else item
+            if not state.is_completed() and not (allowed and state.is_final()):
+                run_id = item.task_run_id if future else state.state_details.task_run_id
+                return c.NotReady(f"Upstream task run '{run_id}' did not reach a 'COMPLETED' state.")
+        self.parameters = {name: inputs.resolve(value) for name, value in self.parameters.items()}
+        if self.flow.should_validate_parameters:
+            self.parameters = self.flow.validate_parameters(self.parameters)
+        self.scope.parameters = self.parameters
+        return c.Ready()
+
+    def stopped(self) -> c.Stopped | None:
+        """An outcome, if the run is being cancelled."""
+        return c.Stopped(None, self.scope.reason) if self.scope.stopping else None
+
+    def call_here(self) -> c.Outcome:
+        """Call the sync body on this thread."""
+        args, kwargs = self.flow.signature.call_args(self.parameters)
+        tokens = self._enter()
+        try:
+            with interrupts.stoppable(self.scope):
+                stopped = self.stopped()
+                if stopped is not None:
+                    return stopped
+                outcome = call_blocking(
+                    lambda: self.flow.fn(*args, **kwargs), self.flow.timeout_seconds, self.timed_out
+                )
+        except (KeyboardInterrupt, RunCancelled) as late:  # it arrived between two lines of ours
+            outcome = c.Stopped(late, str(late) or None)
+        finally:
+            self._leave(tokens)
+        return self.settle(outcome)
+
+    async def await_here(self) -> c.Outcome:
+        """Await the async body on this loop."""
+        args, kwargs = self.flow.signature.call_args(self.parameters)
+        tokens = self._enter()
+        try:
+            with interrupts.stoppable_task(self.scope):
+                stopped = self.stopped()
+                if stopped is not None:
+                    return stopped
+                outcome = await call_awaiting(
+                    lambda: self.flow.fn(*args, **kwargs), self.flow.timeout_seconds, self.timed_out
+                )
+        finally:
+            self._leave(tokens)
+        return self.settle(outcome)
+
+    def _enter(self) -> tuple[Any, ...]:
+        return (
+            current_flow.set(FlowRunContext(self)),
+            current_task.set(None),
+            logs.log_prints.set(self.log_prints),
+            logs.emit_to.set(self.ledger.log),
+        )
+
+    def _leave(self, tokens: tuple[Any, ...]) -> None:
+        for variable, token in zip(
+            (current_flow, current_task, logs.log_prints, logs.emit_to), tokens, strict=True
+        ):
+            variable.reset(token)
+
+    def settle(self, outcome: c.Outcome) -> c.Outcome:
+        """What came out of the body, seen with what is known of the run."""
+        if type(outcome) is c.Returned:
+            self.returned = outcome.value
+        elif type(outcome) is c.Interrupted:
+            self.fatal = outcome.error
+            if self.scope.stopping:
+                return c.Stopped(outcome.error, self.scope.reason)
+        elif type(outcome) is c.Stopped:
+            self.fatal = outcome.error
+            return c.Stopped(outcome.error, self.scope.reason)
+        if self.scope.stopping and type(outcome) is not c.Returned:
+            return c.Stopped(None, self.scope.reason)
+        return outcome
+
+    def conclude(self, value: Any) -> State[Any]:
+        """The final state that the body's return value means; every child has ended."""
+        value = resolve_futures_to_states(value) if inputs.has_special(value) else value
+        states: list[State[Any]] | None = None
+        if isinstance(value, State):
+            states = [value]
+        elif isinstance(value, list | tuple | set) and value and all(isinstance(item, State) for item in value):
+            states = list(value)
+        return judge_return(value, states)
+
+    async def wait_for_children(self) -> None:
+        """Wait on this loop until every submitted run has ended."""
+        if self.scope.futures:
+            import asyncio
+
+            await asyncio.to_thread(pump.wait_for_children, self.scope, CANCEL_GRACE_SECONDS)
+
+    def timed_out(self) -> Exception:
+        """The exception that stands for a timeout."""
+        return FlowRunTimeoutError(f"Flow run exceeded timeout of {self.flow.timeout_seconds} second(s)")
+
+    def sleep(self, seconds: float) -> c.Stopped | None:
+        """Wait before the next attempt; a cancel ends the wait."""
+        woken = threading.Event()
+        with interrupts.stoppable(self.scope):
+            self.scope.stoppers.add(woken.set)
+            try:
+                woken.wait(seconds)
+            finally:
+                self.scope.stoppers.discard(woken.set)
+        return self.stopped()
+
+    def keep(self, value: Any) -> Any:
+        """Keep the flow's result. Where it cannot be kept: a warning, or in a durable flow a Failed state."""
+        serializer = self.flow.result_serializer or self.home.settings.results_default_serializer
+        try:
+            return KeptResult(self.home.results.put(value, serializer, None), self.home.results, value)
+        except (SerializationError, StorageFull) as error:
+            if self.scope.durable:
+                return Failed(message=str(error), data=error)
+            logs.flow_run_logger(self.run, self.flow).warning("The flow's result was not kept: %s", error)
+            return None
+
+    # The end
+
+    def translate(self, error: BaseException) -> BaseException:
+        """An interruption between two commands: a cancel if one was asked for, else a crash. Raised again at the end."""
+        self.fatal = error
+        if self.scope.stopping and isinstance(error, KeyboardInterrupt):
+            return RunCancelled(self.scope.reason)
+        return error
+
+    def outcome(self, return_state: bool) -> Any:
+        """What a call hands back: the value, or the state; raises what the body raised.
+
+        Raises:
+            KeyboardInterrupt: the user interrupted the run.
+            CancelledRun: somebody cancelled it.
+        """
+        state = self.state
+        assert state is not None
+        if self.fatal is not None:
+            if not self.scope.stopping:
+                raise self.fatal
+            if self.parent is not None:
+                raise self.fatal if isinstance(self.fatal, KeyboardInterrupt | RunCancelled) else RunCancelled(self.scope.reason)
+            if self.scope.root.stopped_by_keyboard:
+                raise KeyboardInterrupt(self.scope.reason) from None
+        if return_state:
+            return state
+        if state.is_cancelled() and self.scope.stopping:
+            raise CancelledRun(f"Flow run {self.run.name!r} was cancelled: {state.message}") from None
+        return state.result()

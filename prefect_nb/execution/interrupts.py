@@ -1,0 +1,95 @@
+"""Ctrl-C and cancels, for the body of a flow.
+
+The body runs on its caller's thread, as a rule the main one. While it does, an interrupt signal first notes that the run
+is being stopped and then raises; a cancel from elsewhere sends that same signal, so that a body waiting in a system call
+wakes up.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from prefect_nb.exceptions import RunCancelled
+from prefect_nb.execution.scope import Scope
+from prefect_nb.execution.timeouts import raise_in_thread
+
+
+@contextmanager
+def stoppable(scope: Scope) -> Iterator[None]:
+    """Around a sync body: Ctrl-C and `scope.stop` end it."""
+    if threading.current_thread() is not threading.main_thread():
+        ident = threading.get_ident()
+
+        def stop_thread() -> None:
+            raise_in_thread(ident, RunCancelled)
+
+        with _stopper(scope, stop_thread):
+            yield
+        return
+
+    root = scope.root
+
+    def interrupted(signum: int, frame: FrameType | None) -> None:
+        if root.stopping:
+            if root.stopped_by_keyboard:
+                raise KeyboardInterrupt
+            raise RunCancelled(root.reason)
+        root.stop("Interrupted from the keyboard.", keyboard=True)
+        raise KeyboardInterrupt
+
+    def stop_main() -> None:
+        # Nested flows all ask for it; the main thread is interrupted once.
+        if not root.signalled and threading.current_thread() is not threading.main_thread():
+            root.signalled = True
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with _handling(interrupted), _stopper(scope, stop_main):
+        yield
+
+
+@contextmanager
+def stoppable_task(scope: Scope) -> Iterator[None]:
+    """Around an async body: Ctrl-C and `scope.stop` cancel its asyncio task at the next await."""
+    import asyncio
+
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def cancel() -> None:
+        # Called from a signal handler or another thread; this call also wakes the loop.
+        loop.call_soon_threadsafe(task.cancel)
+
+    def interrupted(signum: int, frame: FrameType | None) -> None:
+        if scope.root.stopped_by_keyboard:
+            raise KeyboardInterrupt
+        scope.root.stop("Interrupted from the keyboard.", keyboard=True)
+
+    with _stopper(scope, cancel):
+        if threading.current_thread() is threading.main_thread():
+            with _handling(interrupted):
+                yield
+        else:
+            yield
+
+
+@contextmanager
+def _handling(handler: Any) -> Iterator[None]:
+    outer = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, outer if outer is not None else signal.default_int_handler)
+
+
+@contextmanager
+def _stopper(scope: Scope, stop: Any) -> Iterator[None]:
+    scope.stoppers.add(stop)
+    try:
+        yield
+    finally:
+        scope.stoppers.discard(stop)

@@ -1,0 +1,226 @@
+"""The only writer of the history: events are gathered for a few milliseconds and committed together.
+
+Laws:
+1. What is appended is committed in the order of appending, or refused as a whole because its flow run was fenced off.
+2. Observers see only what is committed.
+3. `commit()` returns when everything appended before it is durable, or raises why it is not.
+4. When the disk refuses a batch, the batch is kept and tried again; nothing appended is dropped while the process lives.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from uuid import UUID
+
+from prefect_nb.exceptions import Fenced, StorageFull, StoreUnavailable
+from prefect_nb.interfaces import CacheEntry, Entry, KeyParts, LogLine, Observer, Store
+
+logger = logging.getLogger("prefect_nb.ledger")
+
+_RETRY_SECONDS = 0.5
+_LOG_QUEUE = 10_000
+_BACKLOG = 50_000
+
+
+class _Barrier:
+    __slots__ = ("done", "error")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.error: Exception | None = None
+
+
+Item = Entry | KeyParts | tuple[Entry, CacheEntry] | _Barrier
+
+
+class Ledger:
+    """Group commit over a store.
+
+    Args:
+        store: where to write.
+        interval: seconds to gather events before a commit nobody waits for.
+    """
+
+    def __init__(self, store: Store, interval: float = 0.005) -> None:
+        self._store = store
+        self._interval = interval
+        self._queue: deque[Item] = deque()
+        self._logs: deque[LogLine] = deque(maxlen=_LOG_QUEUE)
+        self._wake = threading.Event()
+        self._urgent = threading.Event()
+        self._space = threading.Event()
+        self._space.set()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._start_lock = threading.Lock()
+        self._epochs: dict[UUID, int] = {}
+        self.uncommitted_cache: dict[str, CacheEntry] = {}
+        """Cache entries on their way into the store, by key: a lookup sees them before it asks the store."""
+        self.fenced: set[UUID] = set()
+        self.observers: list[Observer] = []
+        self.on_fenced: list[Callable[[UUID], None]] = []
+        self.failure: Exception | None = None
+
+    def own(self, flow_run_id: UUID, epoch: int) -> None:
+        """Write this flow run's entries under this epoch from now on."""
+        self._epochs[flow_run_id] = epoch
+
+    def epoch_of(self, flow_run_id: UUID) -> int:
+        """The epoch under which this process writes a flow run."""
+        return self._epochs.get(flow_run_id, 1)
+
+    def disown(self, flow_run_id: UUID) -> None:
+        """The flow run has ended; its epoch need not be checked any more."""
+        self._epochs.pop(flow_run_id, None)
+        self.fenced.discard(flow_run_id)
+
+    def append(self, item: Entry | KeyParts | tuple[Entry, CacheEntry], flow_run_id: UUID | None) -> None:
+        """Have this committed soon. Waits only when tens of thousands of events are ahead of it.
+
+        Raises:
+            Fenced: another process has taken the flow run over.
+        """
+        if self.fenced and flow_run_id in self.fenced:
+            raise Fenced(f"Flow run {flow_run_id} was taken over by another process; nothing more of it is written here.")
+        if type(item) is tuple:
+            self.uncommitted_cache[item[1].key] = item[1]
+        self._queue.append(item)
+        if not self._wake.is_set():
+            self._notify()
+        if len(self._queue) > _BACKLOG:
+            self._space.clear()
+            self._space.wait(1.0)
+
+    def log(self, line: LogLine) -> None:
+        """Have this log line written soon; never blocks. When 10,000 wait, the oldest goes."""
+        self._logs.append(line)
+        if not self._wake.is_set():
+            self._notify()
+
+    def commit(self, timeout: float | None = None) -> None:
+        """Wait until everything appended so far is durable.
+
+        Raises:
+            StorageFull, StoreUnavailable: it could not be written; the ledger goes on trying.
+            TimeoutError: not within `timeout` seconds.
+        """
+        barrier = _Barrier()
+        self._queue.append(barrier)
+        self._urgent.set()
+        self._notify()
+        if not barrier.done.wait(timeout):
+            raise TimeoutError(f"The history was not written within {timeout} seconds.")
+        if barrier.error is not None:
+            raise barrier.error
+
+    def close(self) -> None:
+        """Write everything and stop. Raises what `commit` raises when that cannot be done."""
+        if self._thread is None and not self._queue and not self._logs:
+            self._closing = True
+            return
+        try:
+            self.commit(timeout=30)
+        finally:
+            self._closing = True
+            self._wake.set()
+            self._urgent.set()
+            if self._thread is not None and self._thread is not threading.current_thread():
+                self._thread.join(timeout=5)
+
+    def _notify(self) -> None:
+        if self._thread is None:
+            with self._start_lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="prefect_nb-ledger", daemon=True)
+                    self._thread.start()
+        self._wake.set()
+
+    def _run(self) -> None:
+        held: list[Item] = []
+        while True:
+            if not held:
+                self._wake.wait()
+            if not self._closing:
+                self._urgent.wait(_RETRY_SECONDS if self.failure else self._interval)
+            self._wake.clear()
+            self._urgent.clear()
+            queue = self._queue
+            held += [queue.popleft() for _ in range(len(queue))]
+            self._space.set()
+            held = self._write(held)
+            self._write_logs()
+            if self._closing and not self._queue and not self._logs:
+                return
+
+    def _write(self, items: list[Item]) -> list[Item]:
+        """Commit a batch; returns what has to be tried again."""
+        entries: list[Entry] = []
+        caches: list[CacheEntry] = []
+        parts: list[KeyParts] = []
+        barriers: list[_Barrier] = []
+        for item in items:
+            kind = type(item)
+            if kind is Entry:
+                entries.append(item)  # type: ignore[arg-type]
+            elif kind is tuple:
+                entries.append(item[0])  # type: ignore[index]
+                caches.append(item[1])  # type: ignore[index]
+            elif kind is KeyParts:
+                parts.append(item)  # type: ignore[arg-type]
+            else:
+                barriers.append(item)  # type: ignore[arg-type]
+        fenced: set[UUID] = set()
+        if entries or caches or parts:
+            try:
+                fenced = self._store.write(entries, dict(self._epochs), caches, parts)
+            except Exception as error:
+                return self._refused(error, items, barriers)
+        if self.failure is not None:
+            logger.warning("The history is written again.")
+            self.failure = None
+        for cached in caches:
+            if self.uncommitted_cache.get(cached.key) is cached:
+                del self.uncommitted_cache[cached.key]
+        for barrier in barriers:
+            barrier.done.set()
+        self._publish([entry for entry in entries if entry.flow_run_id not in fenced] if fenced else entries)
+        for flow_run_id in fenced - self.fenced:
+            self.fenced.add(flow_run_id)
+            for callback in list(self.on_fenced):
+                callback(flow_run_id)
+        return []
+
+    def _refused(self, error: Exception, items: list[Item], barriers: list[_Barrier]) -> list[Item]:
+        if not isinstance(error, StorageFull | StoreUnavailable):
+            logger.exception("Writing the history failed.")
+            error = StoreUnavailable(f"Writing the history failed: {error}")
+        elif self.failure is None:
+            logger.error("%s Trying again until it succeeds.", error)
+        self.failure = error
+        for barrier in barriers:
+            barrier.error = error
+            barrier.done.set()
+        if self._closing:
+            return []
+        return [item for item in items if type(item) is not _Barrier]
+
+    def _publish(self, entries: list[Entry]) -> None:
+        if not entries:
+            return
+        for observer in list(self.observers):
+            try:
+                observer.committed(entries)
+            except Exception:
+                logger.exception("An observer of the history failed; the run goes on.")
+
+    def _write_logs(self) -> None:
+        if not self._logs:
+            return
+        logs = self._logs
+        lines = [logs.popleft() for _ in range(len(logs))]
+        try:
+            self._store.write_logs(lines)
+        except Exception as error:
+            logger.warning("%d log lines could not be kept: %s", len(lines), error)
+

@@ -1,0 +1,186 @@
+"""Run logs: from `logging` and `print` to log lines of the right run.
+
+`get_run_logger()` gives an adapter of the logger `prefect.flow_runs` or `prefect.task_runs` (Prefect's names). A handler
+on their common parent turns records into `LogLine`s for the store and shows them on the console.
+"""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import sys
+import threading
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from prefect_nb.exceptions import MissingContextError
+from prefect_nb.execution.context import current_flow, current_task
+from prefect_nb.interfaces import Emit, LogLine
+
+if TYPE_CHECKING:
+    LoggerAdapter = logging.LoggerAdapter[logging.Logger]
+else:
+    LoggerAdapter = logging.LoggerAdapter
+
+MAX_LINE_BYTES = 64 * 1024
+
+emit_to: ContextVar[Emit | None] = ContextVar("prefect_nb_emit", default=None)
+"""Where this run's log lines go."""
+
+log_prints: ContextVar[bool] = ContextVar("prefect_nb_log_prints", default=False)
+"""Whether prints of the current body are logged."""
+
+_runs = logging.getLogger("prefect")
+_flow_logger = logging.getLogger("prefect.flow_runs")
+_task_logger = logging.getLogger("prefect.task_runs")
+
+
+class RunLogger(LoggerAdapter):
+    """A logger whose records carry the run they belong to."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Merge the run's identity with the caller's own `extra`."""
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
+def get_run_logger(context: Any = None, **extra: Any) -> RunLogger:
+    """The logger of the run this code runs in.
+
+    Raises:
+        MissingContextError: outside any run.
+    """
+    install()
+    task, flow = current_task.get(), current_flow.get()
+    if task is not None:
+        return task_run_logger(task.execution.run, task.execution.task, **extra)
+    if flow is not None:
+        return flow_run_logger(flow.execution.run, flow.execution.flow, **extra)
+    raise MissingContextError("There is no active flow or task run context.")
+
+
+def flow_run_logger(run: Any, flow: Any = None, **extra: Any) -> RunLogger:
+    """A logger for one flow run."""
+    install()
+    return RunLogger(
+        _flow_logger,
+        {
+            "flow_run_name": run.name,
+            "flow_run_id": str(run.id),
+            "flow_name": getattr(flow, "name", None) or run.flow_name,
+            **extra,
+        },
+    )
+
+
+def task_run_logger(run: Any, task: Any = None, **extra: Any) -> RunLogger:
+    """A logger for one task run."""
+    install()
+    flow = current_flow.get()
+    return RunLogger(
+        _task_logger,
+        {
+            "task_run_id": str(run.id),
+            "flow_run_id": str(run.flow_run_id) if run.flow_run_id else None,
+            "task_run_name": run.name,
+            "task_name": getattr(task, "name", None) or run.name,
+            "flow_run_name": flow.execution.run.name if flow is not None else None,
+            "flow_name": flow.execution.run.flow_name if flow is not None else None,
+            **extra,
+        },
+    )
+
+
+class _RunHandler(logging.Handler):
+    """Keeps records of runs and shows them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = clip(self.format(record))
+            flow_run_id = _uuid(getattr(record, "flow_run_id", None))
+            task_run_id = _uuid(getattr(record, "task_run_id", None))
+            sink = emit_to.get()
+            if sink is not None and (flow_run_id or task_run_id):
+                at_us = int(record.created * 1_000_000)
+                sink(LogLine(at_us, record.levelno, record.name, message, flow_run_id, task_run_id))
+            if show_on_console:
+                _show(record, message)
+        except Exception:
+            self.handleError(record)
+
+
+show_on_console = True
+_console_lock = threading.Lock()
+
+
+def _show(record: logging.LogRecord, message: str) -> None:
+    import time
+
+    task = getattr(record, "task_run_name", None)
+    subject = f"Task run {task!r}" if task else f"Flow run {getattr(record, 'flow_run_name', '?')!r}"
+    moment = time.strftime("%H:%M:%S", time.localtime(record.created)) + f".{int(record.msecs):03d}"
+    # A notebook shows stderr in red; an ordinary log line is no error.
+    stream = sys.stdout if in_notebook() and record.levelno < logging.WARNING else sys.stderr
+    with _console_lock:
+        stream.write(f"{moment} | {record.levelname:<7} | {subject} - {message}\n")
+
+
+def in_notebook() -> bool:
+    """Whether this process is a Jupyter kernel."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def clip(message: str) -> str:
+    """A log message of at most 64 KiB; what was cut off is counted."""
+    data = message.encode("utf-8", "surrogatepass")
+    if len(data) <= MAX_LINE_BYTES:
+        return message
+    kept = data[:MAX_LINE_BYTES].decode("utf-8", "ignore")
+    return f"{kept}... [{len(data) - MAX_LINE_BYTES} more bytes]"
+
+
+def _uuid(text: str | None) -> UUID | None:
+    return UUID(text) if text else None
+
+
+_install_lock = threading.Lock()
+_handler: _RunHandler | None = None
+_print = builtins.print
+
+
+def install() -> None:
+    """Attach the handler, once a process."""
+    global _handler, show_on_console
+    if _handler is not None:
+        return
+    with _install_lock:
+        if _handler is None:
+            from prefect_nb.settings import get_settings
+
+            settings = get_settings()
+            level = settings.logging_level.upper()
+            _runs.setLevel(int(level) if level.isdigit() else level)
+            show_on_console = settings.logging_to_console
+            handler = _RunHandler()
+            handler.setFormatter(logging.Formatter("%(message)s"))
+            for logger in (_flow_logger, _task_logger):
+                logger.addHandler(handler)
+            builtins.print = _logging_print
+            _handler = handler
+
+
+def _logging_print(*args: Any, **kwargs: Any) -> None:
+    """`print`, which inside a run with `log_prints` writes to the run's log."""
+    if not log_prints.get() or kwargs.get("file") not in (None, sys.stdout):
+        _print(*args, **kwargs)
+        return
+    import io
+
+    buffer = io.StringIO()
+    _print(*args, **{**kwargs, "file": buffer})
+    text = buffer.getvalue()
+    get_run_logger().info("%s", text.removesuffix("\n"))

@@ -1,0 +1,239 @@
+"""Many task runs at once over a runner: each engine is advanced by whichever thread has its answer.
+
+A submitted run goes on as far as it can on the submitter's thread; then the upstream runs' threads, the runner's
+worker, the event loop or the timer carries it on. No thread of its own, and one engine is never on two threads.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+from functools import partial
+from typing import Any
+
+from prefect_nb.engine import commands as c
+from prefect_nb.exceptions import Fenced, InvalidMove
+from prefect_nb.execution import blocking, portal, remote
+from prefect_nb.execution.futures import PrefectConcurrentFuture, PrefectFuture
+from prefect_nb.execution.scope import Scope
+from prefect_nb.execution.task_runs import TaskExecution
+from prefect_nb.execution.timeouts import call_later
+from prefect_nb.interfaces import Emit, Runner
+from prefect_nb.model.states import Cancelled, Crashed, State
+
+logger = logging.getLogger("prefect_nb.pump")
+
+
+def submit(execution: TaskExecution, runner: Runner, scope: Scope) -> PrefectFuture[Any]:
+    """Start a task run over a runner; returns its future."""
+    future: PrefectFuture[Any] = PrefectConcurrentFuture(execution.id)
+    execution.future = future
+    future._execution = execution
+    reusable = execution.reusable
+    if reusable is not None:
+        execution.finish(reusable)
+        return future
+    scope.futures.add(future)
+    Pumped(execution, runner, contextvars.copy_context()).advance()
+    return future
+
+
+class Pumped:
+    """One task run on its way through a runner."""
+
+    __slots__ = ("context", "execution", "runner")
+
+    def __init__(self, execution: TaskExecution, runner: Runner, context: contextvars.Context) -> None:
+        self.execution = execution
+        self.runner = runner
+        self.context = context
+
+    def advance(self, answer: Any = None) -> None:
+        """Give the engine an answer and go on until the next one has to come from elsewhere."""
+        execution = self.execution
+        steps = execution.steps
+        error: BaseException | None = None
+        try:
+            while True:
+                command = steps.send(answer) if error is None else steps.throw(error)
+                error = None
+                try:
+                    kind = type(command)
+                    if kind is c.Record:
+                        answer = execution.record(command.state)  # type: ignore[union-attr]
+                    elif kind is c.CallBody or kind is c.Sleep or kind is c.AwaitUpstream:
+                        if self._elsewhere(command):
+                            return
+                        answer = self._immediate(command)
+                    else:
+                        answer = self.context.copy().run(execution.answer_at_once, command)
+                except (Fenced, InvalidMove):
+                    raise
+                except BaseException as raised:
+                    error = execution.translate(raised)
+        except StopIteration as stop:
+            execution.finish(stop.value)
+        except (Fenced, InvalidMove) as refused:
+            # Taken over or abandoned: somebody else has said how this run ended.
+            if not execution.abandoned and execution.future is not None and not execution.future.done():
+                execution.finish(Crashed(message=str(refused), data=refused))
+        except BaseException as unexpected:
+            logger.exception("The shell of task run %s failed.", execution.id)
+            if execution.future is not None and not execution.future.done():
+                execution.finish(Crashed(message=f"The engine failed: {unexpected}", data=unexpected))
+
+    def _elsewhere(self, command: Any) -> bool:
+        """Whether the command is being answered by somebody who will call `advance`."""
+        execution = self.execution
+        if type(command) is c.AwaitUpstream:
+            pending = [item for item, _ in execution.upstream() if isinstance(item, PrefectFuture) and not item.done()]
+            if not pending:
+                return False
+            _Countdown(len(pending), lambda: self.advance(self._resolved())).watch(pending)
+            return True
+        if execution.stopped() is not None:
+            return False
+        if type(command) is c.Sleep:
+            self._sleep(command.seconds)
+            return True
+        self._call()
+        return True
+
+    def _resolved(self) -> Any:
+        return self.context.copy().run(self.execution.resolve_upstream)
+
+    def _immediate(self, command: Any) -> Any:
+        if type(command) is c.AwaitUpstream:
+            return self._resolved()
+        return self.execution.stopped()
+
+    def _sleep(self, seconds: float) -> None:
+        execution = self.execution
+        scope = execution.scope
+        once = _Once(lambda: self._woken(stop))
+        stop = once.call
+        if scope is not None:
+            scope.stoppers.add(stop)
+        call_later(seconds, stop)
+
+    def _woken(self, stop: Any) -> None:
+        if self.execution.scope is not None:
+            self.execution.scope.stoppers.discard(stop)
+        self.advance(self.execution.stopped())
+
+    def _call(self) -> None:
+        execution = self.execution
+        if self.runner.remote:
+            work = remote.work_of(execution)
+            self.runner.start(work, lambda outcome: self.advance(execution.settle(outcome)), execution.ledger.log)
+        elif execution.task.isasync:
+            portal.spawn(self._await_and_advance, self.context)
+        else:
+            self.runner.start(self._call_in_thread, self.advance, execution.ledger.log)
+
+    def _call_in_thread(self, emit: Emit) -> c.Outcome:
+        return self.context.run(self._call_stoppably)
+
+    def _call_stoppably(self) -> c.Outcome:
+        scope = self.execution.scope
+        assert scope is not None
+        ident = threading.get_ident()
+        scope.threads[ident] = scope.threads.get(ident, 0) + 1
+        try:
+            with blocking.working_in(self.runner):
+                return self.execution.call_here()
+        finally:
+            if scope.threads[ident] == 1:
+                del scope.threads[ident]
+            else:
+                scope.threads[ident] -= 1
+
+    async def _await_and_advance(self) -> None:
+        import asyncio
+
+        scope = self.execution.scope
+        assert scope is not None
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        stop = partial(_cancel_soon, loop, task)
+        scope.stoppers.add(stop)
+        try:
+            outcome = await self.execution.await_here()
+        finally:
+            scope.stoppers.discard(stop)
+        self.advance(outcome)
+
+
+def _cancel_soon(loop: Any, task: Any) -> None:
+    loop.call_soon_threadsafe(task.cancel)
+
+
+class _Once:
+    """Calls an action the first time it is called."""
+
+    __slots__ = ("_action", "_lock")
+
+    def __init__(self, action: Any) -> None:
+        self._action = action
+        self._lock = threading.Lock()
+
+    def call(self) -> None:
+        with self._lock:
+            action, self._action = self._action, None
+        if action is not None:
+            action()
+
+
+class _Countdown:
+    """Calls an action when the last of several futures has ended."""
+
+    __slots__ = ("_action", "_left", "_lock")
+
+    def __init__(self, count: int, action: Any) -> None:
+        self._left = count
+        self._action = action
+        self._lock = threading.Lock()
+
+    def watch(self, futures: list[PrefectFuture[Any]]) -> None:
+        for future in futures:
+            future.add_done_callback(self._one_done)
+
+    def _one_done(self, future: PrefectFuture[Any]) -> None:
+        with self._lock:
+            self._left -= 1
+            last = self._left == 0
+        if last:
+            self._action()
+
+
+def wait_for_children(scope: Scope, grace: float) -> None:
+    """Wait until every submitted run of a scope has ended.
+
+    While the scope is being cancelled, runs that have not ended after `grace` seconds are abandoned as Cancelled.
+    """
+    import time
+
+    from prefect_nb.execution.futures import wait
+
+    deadline: float | None = None
+    while scope.futures:
+        wait(list(scope.futures), timeout=0.2 if not scope.stopping else 0.05)
+        if not scope.stopping:
+            continue
+        deadline = deadline or time.monotonic() + grace
+        if time.monotonic() > deadline:
+            abandon_children(scope)
+            return
+
+
+def abandon_children(scope: Scope) -> None:
+    """End what has not ended as Cancelled, although threads may still be at it."""
+    for future in list(scope.futures):
+        if future._execution is not None:
+            future._execution.abandon(_cancelled(scope))
+
+
+def _cancelled(scope: Scope) -> State[Any]:
+    return Cancelled(message=f"{scope.reason} Its thread did not stop in time and was left behind.")
+

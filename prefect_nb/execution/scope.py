@@ -1,0 +1,170 @@
+"""What the task runs of one flow run share: identity, counters, the pool, the wish to stop."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from prefect_nb.exceptions import RunCancelled
+from prefect_nb.execution.timeouts import raise_in_thread
+from prefect_nb.model.runs import TaskRun
+
+if TYPE_CHECKING:
+    from prefect_nb.execution.futures import PrefectFuture
+    from prefect_nb.interfaces import Runner
+
+_TRACKED_VALUES = 512
+_UNTRACKED = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented)})
+
+
+class Scope:
+    """A flow run, or the notebook run this kernel belongs to, as its task runs see it."""
+
+    def __init__(
+        self,
+        flow_run_id: UUID,
+        *,
+        durable: bool = False,
+        persist: bool | None = None,
+        make_runner: Callable[[], Runner],
+        parent: Scope | None = None,
+        shared: bool = False,
+    ) -> None:
+        self.flow_run_id = flow_run_id
+        self.durable = durable
+        self.persist = persist
+        self.shared = shared
+        """Whether another process owns the flow run, and this one only adds task runs to it."""
+        self.parent = parent
+        self.parameters: dict[str, Any] = {}
+        """The flow's parameters, for cache policies that read them."""
+        self.stop_reason: str | None = None
+        self.stopped_by_keyboard = False
+        self.lock = threading.RLock()
+        self.futures: set[PrefectFuture[Any]] = set()
+        self.previous: dict[tuple[str, str], TaskRun] = {}
+        """On a resume: this flow run's task runs from before, by task key and dynamic key."""
+        self.threads: dict[int, int] = {}
+        self.stoppers: set[Callable[[], None]] = set()
+        self.signalled = False
+        self._make_runner = make_runner
+        self._runner: Runner | None = None
+        self._counters: dict[tuple[UUID | None, str], int] = {}
+        self._values = _TrackedValues()
+        if parent is not None:
+            parent.stoppers.add(self._stop_with_parent)
+
+    @property
+    def root(self) -> Scope:
+        """The outermost enclosing scope of this process."""
+        return self if self.parent is None else self.parent.root
+
+    def _stop_with_parent(self) -> None:
+        self.stop(self.parent.reason if self.parent is not None else "Run cancelled.")
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run is being cancelled."""
+        return self.stop_reason is not None or (self.parent is not None and self.parent.stopping)
+
+    @property
+    def reason(self) -> str:
+        """Why it is being cancelled."""
+        return self.stop_reason or (self.parent.reason if self.parent is not None else "") or "Run cancelled."
+
+    @property
+    def runner(self) -> Runner:
+        """The runner of submitted tasks; made on first use."""
+        if self._runner is None:
+            with self.lock:
+                if self._runner is None:
+                    self._runner = self._make_runner()
+        return self._runner
+
+    def stop(self, reason: str, *, keyboard: bool = False) -> None:
+        """Cancel: what has not started will not, what runs is interrupted."""
+        self.stop_reason = self.stop_reason or reason
+        self.stopped_by_keyboard = self.stopped_by_keyboard or keyboard
+        for ident in list(self.threads):
+            raise_in_thread(ident, RunCancelled)
+        for stopper in list(self.stoppers):
+            stopper()
+
+    def position(self, parent: TaskRun | None, task_key: str) -> str:
+        """The dynamic key of the next call of a task: how many came before, under the same parent.
+
+        The same calls in the same order get the same keys, so a resumed run finds what it has done already.
+        """
+        key = (parent.id if parent is not None else None, task_key)
+        with self.lock:
+            number = self._counters.get(key, 0)
+            self._counters[key] = number + 1
+        return str(number) if parent is None else f"{parent.dynamic_key}.{parent.task_key[-8:]}.{number}"
+
+    def track(self, value: Any, task_run_id: UUID) -> None:
+        """Remember which task run a value came from."""
+        if type(value) not in _UNTRACKED:
+            self._values.add(value, task_run_id)
+
+    def source_of(self, value: Any) -> UUID | None:
+        """The task run that this very object came from, if it is remembered."""
+        if type(value) in _UNTRACKED:
+            return None
+        return self._values.get(value)
+
+    def close(self) -> None:
+        """The run has ended."""
+        if self.parent is not None:
+            self.parent.stoppers.discard(self._stop_with_parent)
+        if self._runner is not None:
+            self._runner.close(wait=False)
+
+
+class DetachedScope(Scope):
+    """For tasks submitted outside any flow run: it lends them a runner, and nothing else of a flow run."""
+
+    def __init__(self, make_runner: Callable[[], Runner]) -> None:
+        super().__init__(UUID(int=0), make_runner=make_runner, shared=True)
+        self.flow_run_id = None  # type: ignore[assignment]
+
+    def track(self, value: Any, task_run_id: UUID) -> None:
+        """Nothing is remembered: there is no end at which to forget it."""
+
+
+class _TrackedValues:
+    """Object identity -> task run, for the newest values, keeping alive only what cannot be referred to weakly."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[int, tuple[Any, UUID]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, value: Any, task_run_id: UUID) -> None:
+        try:
+            holder: Any = weakref.ref(value)
+        except TypeError:
+            holder = _Strong(value)
+        with self._lock:
+            self._known[id(value)] = (holder, task_run_id)
+            if len(self._known) > _TRACKED_VALUES:
+                self._known.popitem(last=False)
+
+    def get(self, value: Any) -> UUID | None:
+        known = self._known.get(id(value))
+        if known is None:
+            return None
+        holder, task_run_id = known
+        return task_run_id if holder() is value else None
+
+
+class _Strong:
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self) -> Any:
+        return self.value

@@ -1,0 +1,462 @@
+"""One task run with its shell: answers what `engine.task_run` asks."""
+
+from __future__ import annotations
+
+import random
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from msgspec.structs import replace
+
+from prefect_nb.engine import commands as c
+from prefect_nb.engine.task_run import Steps, TaskPlan, task_run
+from prefect_nb.exceptions import InvalidMove, RunCancelled, SerializationError, StorageFull, TaskRunTimeoutError
+from prefect_nb.execution import caching, hooks, inputs, logs
+from prefect_nb.execution.calls import call_awaiting, call_blocking
+from prefect_nb.execution.clock import now_us
+from prefect_nb.execution.context import TaskRunContext, current_flow, current_tags, current_task
+from prefect_nb.execution.futures import PrefectFuture
+from prefect_nb.execution.ids import new_id
+from prefect_nb.execution.kept import KeptResult
+from prefect_nb.execution.recorder import created, moved
+from prefect_nb.execution.scope import Scope
+from prefect_nb.interfaces import Entry
+from prefect_nb.model.events import Renamed, apply
+from prefect_nb.model.runs import TaskRun, to_datetime
+from prefect_nb.model.states import Failed, State, StateType
+
+if TYPE_CHECKING:
+    from prefect_nb.home import Home
+
+_NOT_SET = object()
+
+
+class TaskExecution:
+    """A task run in this process.
+
+    Args:
+        home: where it is recorded.
+        task: the task (its `fn`, options and signature).
+        parameters: arguments by name, futures still in them.
+        scope: the flow run it belongs to; None outside any.
+        wait_for: further upstream runs.
+        persist: whether its result is kept.
+    """
+
+    __slots__ = (
+        "abandoned", "args", "cache_key", "dynamic_key", "fatal", "flow", "future", "home", "id", "ledger",
+        "lock", "log_prints", "note", "parameters", "parent", "persist", "plan", "returned", "run", "scope", "state",
+        "steps", "task", "wait_for",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        home: Home,
+        task: Any,
+        parameters: dict[str, Any],
+        *,
+        scope: Scope | None,
+        args: tuple[tuple[Any, ...], dict[str, Any]] | None = None,
+        wait_for: Any = None,
+        persist: bool = False,
+    ) -> None:
+        self.home = home
+        self.ledger = home.ledger
+        self.task = task
+        self.parameters = parameters
+        self.args = args
+        self.scope = scope
+        self.wait_for = wait_for
+        self.persist = persist
+        special = wait_for is not None or inputs.has_special(parameters)
+        self.plan: TaskPlan = task.plan(persist, special)
+        self.id = new_id()
+        self.run: TaskRun = _NO_RUN
+        self.state: State[Any] | None = None
+        self.steps: Steps = task_run(self.plan)
+        self.lock = scope.lock if scope is not None else threading.Lock()
+        self.future: PrefectFuture[Any] | None = None
+        self.fatal: BaseException | None = None
+        self.returned: Any = _NOT_SET
+        self.cache_key: str | None = None
+        self.note: str | None = None
+        self.abandoned = False
+        self.flow = current_flow.get()
+        outer = current_task.get()
+        self.parent: TaskRun | None = outer.execution.run if outer is not None else home.current_cell()
+        wanted = task.log_prints
+        self.log_prints: bool = logs.log_prints.get() if wanted is None else wanted
+        if wanted:
+            logs.install()
+        self.dynamic_key = scope.position(self.parent, task.task_key) if scope is not None else str(self.id)
+        if scope is not None and scope.previous:
+            found = scope.previous.pop((task.task_key, self.dynamic_key), None)
+            if found is not None:
+                self.id, self.run = found.id, found
+
+    # Answers
+
+    def answer_blocking(self, command: c.Command) -> Any:
+        """Answer a command of the engine on this thread."""
+        match command:
+            case c.Record(state):
+                return self.record(state)
+            case c.CallBody():
+                return self.call_here()
+            case c.AwaitUpstream():
+                for item, _ in self.upstream():
+                    if isinstance(item, PrefectFuture):
+                        item.wait()
+                return self.resolve_upstream()
+            case c.Sleep(seconds):
+                return self.sleep(seconds)
+        return self.answer_at_once(command)
+
+    async def answer_awaiting(self, command: c.Command) -> Any:
+        """Answer a command of the engine on this loop."""
+        match command:
+            case c.Record(state):
+                return self.record(state)
+            case c.CallBody():
+                return await self.await_here()
+            case c.AwaitUpstream():
+                import asyncio
+
+                for item, _ in self.upstream():
+                    if isinstance(item, PrefectFuture) and not item.done():
+                        await asyncio.to_thread(item.wait)
+                return self.resolve_upstream()
+            case c.Sleep(seconds):
+                import asyncio
+
+                await asyncio.sleep(seconds)
+                return self.stopped()
+            case c.Fire(kind, state):
+                await hooks.fire_awaiting(self.task, self.run, kind, state)
+                return None
+            case c.AskRetry(state):
+                return await hooks.ask_retry_awaiting(self.task, self.run, state)
+        return self.answer_at_once(command)
+
+    def answer_at_once(self, command: c.Command) -> Any:
+        """Answer a command that needs no waiting."""
+        match command:
+            case c.LookUp():
+                return caching.look_up(self)
+            case c.Keep(value):
+                return self.keep(value)
+            case c.Delay(attempt):
+                return self.delay(attempt)
+            case c.Fire(kind, state):
+                hooks.fire(self.task, self.run, kind, state)
+                return None
+            case c.AskRetry(state):
+                return hooks.ask_retry(self.task, self.run, state)
+        raise NotImplementedError(command)
+
+    # Recording
+
+    def record(self, state: State[Any]) -> State[Any]:
+        """Record a state. A state with a time of its own (AwaitingRetry) gets it here."""
+        with self.lock:
+            if self.abandoned:
+                raise InvalidMove(f"Task run {self.run.name!r} ({self.id}) was cancelled while it ran.")
+            flow_run_id = self.scope.flow_run_id if self.scope is not None else None
+            if self.run.events == 0:
+                self.run = self._create(state)
+                event = created(self.run, state)
+                self.ledger.append(Entry(self.run, event, flow_run_id), flow_run_id)
+            else:
+                again = self.state is None
+                completed = state.type is StateType.COMPLETED
+                self.run = moved(
+                    self.ledger,
+                    self.run,
+                    state,
+                    flow_run_id,
+                    note=self.note if completed else None,
+                    cache_key=self.cache_key if completed and state.name != "Cached" else None,
+                    taken_over=again,
+                )  # type: ignore[assignment]
+            self.state = state
+        if state.is_final() and self.scope is not None and self.scope.durable:
+            self.ledger.commit()
+        return state
+
+    def abandon(self, state: State[Any]) -> None:
+        """End the run in this state although its body may still be running; what it does later counts no more."""
+        with self.lock:
+            if self.state is not None and self.state.is_final():
+                return
+            self.record(state)
+            self.abandoned = True
+        self.finish(state)
+
+    def _create(self, state: State[Any]) -> TaskRun:
+        task, scope, now = self.task, self.scope, now_us()
+        name = task.name if scope is None else f"{task.name}-{self.id.hex[-3:]}"
+        if task.task_run_name is not None and not self.plan.has_upstream:
+            name = task.run_name(self.parameters)
+        tags = task.tags | current_tags()
+        return TaskRun(
+            id=self.id,
+            name=name,
+            flow_run_id=scope.flow_run_id if scope is not None else None,
+            parent_id=self.parent.id if self.parent is not None else None,
+            task_key=task.task_key,
+            dynamic_key=self.dynamic_key,
+            task_version=task.version,
+            tags=tuple(sorted(tags)) if tags else (),
+            task_inputs=inputs_of(self.parameters, self.wait_for, self.parent, scope),
+            retries=task.retries or 0,
+            state_type=state.type,
+            state_name=state.name,
+            state_message=state.message,
+            state_id=new_id(),
+            state_us=now,
+            created_us=now,
+            expected_us=now,
+            events=1,
+            owner_id=self.home.owner_id if scope is None or scope.shared else None,
+        )
+
+    @property
+    def reusable(self) -> State[Any] | None:
+        """On a resume: the completed state of this very run from before, if its result was kept and is whole."""
+        if self.run.events == 0 or self.state is not None or self.run.result is None:
+            return None
+        if self.run.state_type is not StateType.COMPLETED or not self.home.results.check(self.run.result):
+            return None
+        state = self.run.state
+        state.data = KeptResult(self.run.result, self.home.results)
+        self.state = state
+        return state
+
+    def rename_if_waiting(self) -> None:
+        """Give the run its templated name once the parameters are known."""
+        if self.task.task_run_name is None or not self.plan.has_upstream:
+            return
+        with self.lock:
+            event = Renamed(self.id, now_us(), self.task.run_name(self.parameters))
+            self.run = apply(self.run, event)  # type: ignore[assignment]
+            self.ledger.append(Entry(self.run, event, self.run.flow_run_id), self.run.flow_run_id)
+
+    # Upstream
+
+    def upstream(self) -> list[tuple[Any, bool]]:
+        """The futures and states this run depends on, with whether their failure is allowed."""
+        return inputs.find((self.parameters, self.wait_for))
+
+    def resolve_upstream(self) -> c.Ready | c.NotReady:
+        """Put the upstream values into the parameters; every upstream run has ended."""
+        for item, allowed in self.upstream():
+            future = isinstance(item, PrefectFuture)
+            state = item.state if future else item
+            if not state.is_completed() and not (allowed and state.is_final()):
+                run_id = item.task_run_id if future else state.state_details.task_run_id
+                return c.NotReady(f"Upstream task run '{run_id}' did not reach a 'COMPLETED' state.")
+        self.parameters = {name: inputs.resolve(value) for name, value in self.parameters.items()}
+        self.args = None
+        self.rename_if_waiting()
+        return c.Ready()
+
+    # The body
+
+    def stopped(self) -> c.Stopped | None:
+        """An outcome, if the flow run is being cancelled."""
+        if self.scope is not None and self.scope.stopping:
+            return c.Stopped(None, self.scope.reason)
+        return None
+
+    def call_here(self) -> c.Outcome:
+        """Call the sync body on this thread."""
+        stopped = self.stopped()
+        if stopped is not None:
+            return stopped
+        fn = self.task.fn
+        args, kwargs = self.args or self.task.signature.call_args(self.parameters)
+        token = current_task.set(TaskRunContext(self))
+        prints = logs.log_prints.set(self.log_prints)
+        sink = logs.emit_to.set(self.ledger.log) if logs.emit_to.get() is None else None
+        try:
+            if self.task.timeout_seconds is None:
+                outcome = call_blocking(lambda: fn(*args, **kwargs), None, self.timed_out)
+            else:
+                outcome = call_blocking(lambda: fn(*args, **kwargs), self.task.timeout_seconds, self.timed_out)
+        finally:
+            current_task.reset(token)
+            logs.log_prints.reset(prints)
+            if sink is not None:
+                logs.emit_to.reset(sink)
+        return self.settle(outcome)
+
+    async def await_here(self) -> c.Outcome:
+        """Await the async body on this loop."""
+        stopped = self.stopped()
+        if stopped is not None:
+            return stopped
+        fn = self.task.fn
+        args, kwargs = self.args or self.task.signature.call_args(self.parameters)
+        token = current_task.set(TaskRunContext(self))
+        prints = logs.log_prints.set(self.log_prints)
+        sink = logs.emit_to.set(self.ledger.log) if logs.emit_to.get() is None else None
+        try:
+            outcome = await call_awaiting(lambda: fn(*args, **kwargs), self.task.timeout_seconds, self.timed_out)
+        finally:
+            current_task.reset(token)
+            logs.log_prints.reset(prints)
+            if sink is not None:
+                logs.emit_to.reset(sink)
+        return self.settle(outcome)
+
+    def settle(self, outcome: c.Outcome) -> c.Outcome:
+        """What came out of the body, seen with what is known of the run: note the value or what must be raised."""
+        if type(outcome) is c.Returned:
+            self.returned = outcome.value
+            return outcome
+        if type(outcome) is c.Interrupted:
+            self.fatal = outcome.error
+            if self.scope is not None and self.scope.stopping:
+                return c.Stopped(outcome.error, self.scope.reason)
+        elif type(outcome) is c.Stopped and outcome.error is not None:
+            self.fatal = outcome.error
+            if self.scope is not None:
+                return c.Stopped(outcome.error, self.scope.reason)
+        return outcome
+
+    def timed_out(self) -> Exception:
+        """The exception that stands for a timeout."""
+        return TaskRunTimeoutError(f"Task run exceeded timeout of {self.task.timeout_seconds} second(s)")
+
+    def sleep(self, seconds: float) -> c.Stopped | None:
+        """Wait before the next attempt; a cancel ends the wait."""
+        if self.scope is None:
+            import time
+
+            time.sleep(seconds)
+            return None
+        woken = threading.Event()
+        self.scope.stoppers.add(woken.set)
+        try:
+            if not self.scope.stopping:
+                woken.wait(seconds)
+        finally:
+            self.scope.stoppers.discard(woken.set)
+        return self.stopped()
+
+    def delay(self, attempt: int) -> float:
+        """Seconds before the next attempt, with jitter."""
+        delays = self.task.retry_delays
+        if not delays:
+            return 0.0
+        seconds: float = delays[min(attempt, len(delays)) - 1]
+        jitter = self.task.retry_jitter_factor
+        if jitter:
+            seconds *= 1 + random.uniform(-min(jitter, 1.0), jitter)
+        return max(0.0, seconds)
+
+    # The result
+
+    def keep(self, value: Any) -> Any:
+        """Keep a result. Where it cannot be kept: a note, or in a durable flow a Failed state."""
+        try:
+            reference = self.home.results.put(value, self.serializer, self.expires_us())
+        except (SerializationError, StorageFull) as error:
+            if self.scope is not None and self.scope.durable:
+                return Failed(name="StorageFull" if isinstance(error, StorageFull) else "", message=str(error), data=error)
+            self.note = f"not persisted: {error}"
+            logs.task_run_logger(self.run, self.task).warning(
+                "The result of task run %r was not kept: %s", self.run.name, error
+            )
+            return None
+        return KeptResult(reference, self.home.results, value)
+
+    @property
+    def serializer(self) -> Any:
+        """How the result is turned into bytes."""
+        return self.task.result_serializer or self.home.settings.results_default_serializer
+
+    def expires_us(self) -> int | None:
+        """When the result stops counting as a cache hit."""
+        expiration: timedelta | None = self.task.cache_expiration
+        return None if expiration is None else now_us() + expiration // timedelta(microseconds=1)
+
+    # The end
+
+    def translate(self, error: BaseException) -> BaseException:
+        """An interruption between two commands: a cancel if one was asked for, else a crash. Raised again at the end."""
+        self.fatal = error
+        if self.scope is not None and self.scope.stopping and isinstance(error, KeyboardInterrupt):
+            return RunCancelled(self.scope.reason)
+        return error
+
+    def finish(self, state: State[Any]) -> None:
+        """The engine is done."""
+        if state.type is StateType.COMPLETED and self.scope is not None:
+            data = state.data
+            self.scope.track(data.get() if type(data) is KeptResult else data, self.id)
+        if self.future is not None:
+            if self.scope is not None:
+                self.scope.futures.discard(self.future)
+            self.future._set_final(state)
+
+    def outcome(self, return_state: bool) -> Any:
+        """What a direct call hands back: the value, or the state; raises what the body raised.
+
+        A body that returned a `State` hands it back as it is, whatever its type.
+        """
+        state = self.state
+        assert state is not None
+        if self.fatal is not None:
+            raise self.fatal
+        if state.is_cancelled() and self.stopped() is not None:
+            raise RunCancelled(state.message or "Run cancelled.")
+        if return_state:
+            return state
+        if isinstance(self.returned, State):
+            return state
+        if state.is_completed():
+            return state.result()
+        if not state.is_final():
+            return None
+        return state.result()
+
+
+_NO_RUN = TaskRun(id=UUID(int=0), name="")
+
+
+def inputs_of(
+    parameters: dict[str, Any], wait_for: Any, parent: TaskRun | None, scope: Scope | None
+) -> dict[str, list[dict[str, str]]]:
+    """Where a run's arguments came from, in Prefect's form: by parameter, `wait_for` and `__parents__`."""
+    found: dict[str, list[dict[str, str]]] = {}
+    if scope is not None:
+        for name, value in parameters.items():
+            sources = _sources(value, scope)
+            if sources:
+                found[name] = sources
+    if wait_for is not None:
+        sources = _sources(wait_for, scope)
+        if sources:
+            found["wait_for"] = sources
+    if parent is not None:
+        found["__parents__"] = [{"input_type": "task_run", "id": str(parent.id)}]
+    return found
+
+
+def _sources(value: Any, scope: Scope | None) -> list[dict[str, str]]:
+    direct = scope.source_of(value) if scope is not None else None
+    if direct is not None:
+        return [{"input_type": "task_run", "id": str(direct)}]
+    if not inputs.has_special(value):
+        if type(value) in (list, tuple) and scope is not None and len(value) <= 100:
+            ids = dict.fromkeys(id for id in map(scope.source_of, value) if id is not None)
+            return [{"input_type": "task_run", "id": str(id)} for id in ids]
+        return []
+    ids = dict.fromkeys(
+        item.task_run_id if isinstance(item, PrefectFuture) else item.state_details.task_run_id
+        for item, _ in inputs.find(value)
+    )
+    return [{"input_type": "task_run", "id": str(id)} for id in ids if id is not None]

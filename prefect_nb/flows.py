@@ -1,0 +1,495 @@
+"""`@flow`: a function whose call is a recorded run that its task runs and sub-flow runs belong to."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import re
+import types
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from uuid import UUID
+
+from prefect_nb.exceptions import InvalidNameError, NotResumable, ObjectNotFound, ParameterTypeError, RecoveryLimit
+from prefect_nb.execution import clock, drive, inputs
+from prefect_nb.execution.context import current_flow, current_tags, current_task
+from prefect_nb.execution.flow_runs import FlowExecution
+from prefect_nb.execution.ids import new_id
+from prefect_nb.execution.recorder import moved
+from prefect_nb.execution.scope import Scope
+from prefect_nb.execution.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect_nb.home import Home, root_hooks
+from prefect_nb.interfaces import RunQuery
+from prefect_nb.model.codec import jsonable
+from prefect_nb.model.runs import FlowRun, TaskRun
+from prefect_nb.model.signatures import Signature, check_reserved
+from prefect_nb.model.states import Failed, State, StateType
+from prefect_nb.settings import get_settings
+from prefect_nb.tasks import check_hooks, current_scope, templated_name
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_FORBIDDEN = re.compile(r"[/%&><]")
+_PARAMETER_LIMIT = 512 * 1024
+HOOK_KINDS = ("completion", "failure", "running", "cancellation", "crashed")
+
+
+class Flow(Generic[P, R]):
+    """A flow. Made by `@flow`; the arguments are those of `flow`."""
+
+    kind = "function"
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        name: str | None = None,
+        version: str | None = None,
+        flow_run_name: str | Callable[..., str] | None = None,
+        retries: int | None = None,
+        retry_delay_seconds: float | None = None,
+        task_runner: TaskRunner | type[TaskRunner] | None = None,
+        description: str | None = None,
+        timeout_seconds: float | None = None,
+        validate_parameters: bool = True,
+        persist_result: bool | None = None,
+        result_storage: Any = None,
+        result_serializer: Any = None,
+        cache_result_in_memory: bool = True,
+        log_prints: bool | None = None,
+        on_completion: list[Callable[..., Any]] | None = None,
+        on_failure: list[Callable[..., Any]] | None = None,
+        on_cancellation: list[Callable[..., Any]] | None = None,
+        on_crashed: list[Callable[..., Any]] | None = None,
+        on_running: list[Callable[..., Any]] | None = None,
+        durable: bool = False,
+    ) -> None:
+        if not callable(fn):
+            raise TypeError("'fn' must be callable")
+        if isinstance(fn, classmethod | staticmethod):
+            fn = cast("Callable[P, R]", fn.__func__)
+        check_reserved(fn)
+        settings = get_settings()
+        self.fn = fn
+        self.isasync = inspect.iscoroutinefunction(fn)
+        self.name = _checked_name(name or _default_name(fn))
+        self.version = version or _file_version(fn)
+        self.flow_run_name = flow_run_name
+        self.retries = settings.flow_default_retries if retries is None else retries
+        self.retry_delay_seconds = float(
+            settings.flow_default_retry_delay_seconds if retry_delay_seconds is None else retry_delay_seconds
+        )
+        if isinstance(task_runner, type):
+            task_runner = task_runner()
+        self.task_runner: TaskRunner = task_runner or ThreadPoolTaskRunner()
+        self.description = description or inspect.getdoc(fn)
+        self.timeout_seconds = None if timeout_seconds is None else float(timeout_seconds)
+        self.should_validate_parameters = validate_parameters
+        self.persist_result = persist_result
+        if persist_result is None and (result_storage is not None or result_serializer is not None):
+            self.persist_result = True
+        self.result_storage = result_storage
+        self.result_serializer = result_serializer
+        self.cache_result_in_memory = cache_result_in_memory
+        self.log_prints = log_prints
+        self.durable = durable
+        self.on_completion_hooks = check_hooks("on_completion", on_completion)
+        self.on_failure_hooks = check_hooks("on_failure", on_failure)
+        self.on_cancellation_hooks = check_hooks("on_cancellation", on_cancellation)
+        self.on_crashed_hooks = check_hooks("on_crashed", on_crashed)
+        self.on_running_hooks = check_hooks("on_running", on_running)
+        self.__name__ = getattr(fn, "__name__", self.name)
+        self.__doc__ = fn.__doc__
+        self.__module__ = getattr(fn, "__module__", __name__)
+        self.__qualname__ = getattr(fn, "__qualname__", self.name)
+        self.__wrapped__ = fn
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The function's signature, read once."""
+        return Signature.of(self.fn)
+
+    @property
+    def hook_kinds(self) -> frozenset[str]:
+        """The kinds of hooks this flow has."""
+        return frozenset(kind for kind in HOOK_KINDS if getattr(self, f"on_{kind}_hooks"))
+
+    @cached_property
+    def entrypoint(self) -> str | None:
+        """`path/to/file.py:name`, where the flow can be loaded from again; None for code that is in no file."""
+        path = _source_file(self.fn)
+        return f"{path}:{self.__qualname__}" if path is not None else None
+
+    def validate_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Parameters by name, checked and converted by the annotations.
+
+        Raises:
+            ParameterTypeError: naming each that does not fit.
+        """
+        from prefect_nb.model.parameters import validate
+
+        return validate(self.signature, parameters)
+
+    # Calling
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @overload
+    def __call__(self, *args: Any, return_state: bool = ..., wait_for: Any = ..., **kwargs: Any) -> Any: ...
+
+    def __call__(
+        self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any
+    ) -> Any:
+        """Run the flow on this thread (an async flow: give the coroutine that does) and return its value.
+
+        Args:
+            return_state: return the final `State` instead, and do not raise what the flow raised.
+            wait_for: futures or states that must have completed first.
+        """
+        return self.start(self.signature.bind(args, kwargs), return_state=return_state, wait_for=wait_for)
+
+    def start(
+        self,
+        parameters: dict[str, Any],
+        *,
+        return_state: bool = False,
+        wait_for: Iterable[Any] | None = None,
+        on_start: Callable[[FlowExecution], None] | None = None,
+        **run_fields: Any,
+    ) -> Any:
+        """Run the flow with bound parameters; `run_fields` are set on the new `FlowRun`."""
+        home = Home.current()
+        run, parent, dummy = self._new_run(home, parameters, run_fields)
+        return self._run(home, run, parameters, parent, dummy, wait_for, return_state, on_start)
+
+    def resume(
+        self, flow_run_id: UUID, *, return_state: bool = False, force: bool = False, **run_fields: Any
+    ) -> Any:
+        """Go on with a crashed or failed run of this flow: its parameters again, its kept task results reused.
+
+        Args:
+            flow_run_id: the run.
+            return_state: return the final `State` instead, and do not raise what the flow raised.
+            force: take the run over although its process still lives; that process can write nothing more of it.
+
+        Raises:
+            ObjectNotFound: no such run.
+            NotResumable: it completed, or is still running.
+            RecoveryLimit: it crashed too often without getting further; it is Failed now.
+        """
+        home = Home.current()
+        home.reap()
+        run, previous = _take_over(home, flow_run_id, force)
+        parameters = {**self.signature.defaults, **self._loadable(run)}
+        return self._run(home, run, parameters, None, None, None, return_state, None, previous=previous)
+
+    def _loadable(self, run: FlowRun) -> dict[str, Any]:
+        return {name: value for name, value in run.parameters.items() if name in self.signature.names}
+
+    def _new_run(
+        self, home: Home, parameters: dict[str, Any], fields: dict[str, Any]
+    ) -> tuple[FlowRun, Scope | None, TaskRun | None]:
+        parent = current_scope(home)
+        outer_flow, outer_task = current_flow.get(), current_task.get()
+        outer = outer_task.execution.run if outer_task is not None else home.current_cell()
+        id = new_id()
+        dummy: TaskRun | None = None
+        lineage: dict[str, Any] = {}
+        if parent is not None and parent.flow_run_id is not None:
+            dummy = TaskRun(
+                id=new_id(),
+                kind="subflow",
+                name=self.name,
+                flow_run_id=parent.flow_run_id,
+                parent_id=outer.id if outer is not None else None,
+                task_key=f"subflow-{self.name}",
+                dynamic_key=parent.position(outer, f"subflow-{self.name}"),
+                owner_id=home.owner_id if parent.shared else None,
+            )
+            around = outer_flow.flow_run if outer_flow is not None else None
+            root = (around.root_flow_run_id or around.id) if around is not None else parent.flow_run_id
+            lineage = {
+                "parent_task_run_id": dummy.id,
+                "parent_flow_run_id": parent.flow_run_id,
+                "root_flow_run_id": root,
+            }
+        tags = current_tags()
+        return (
+            FlowRun(
+                **{
+                    "id": id,
+                    "name": self._run_name(parameters),
+                    "kind": self.kind,
+                    "flow_id": home.flow_id(self.name),
+                    "flow_name": self.name,
+                    "flow_version": self.version,
+                    "parameters": {name: jsonable(value) for name, value in parameters.items()},
+                    "tags": tuple(sorted(tags)),
+                    "retries": self.retries,
+                    "retry_delays": (self.retry_delay_seconds,) if self.retry_delay_seconds else (),
+                    "entrypoint": self.entrypoint,
+                    "durable": self.durable,
+                    "owner_id": home.owner_id,
+                    **lineage,
+                    **fields,
+                }
+            ),
+            parent,
+            dummy,
+        )
+
+    def _run_name(self, parameters: dict[str, Any]) -> str:
+        if self.flow_run_name is not None and not inputs.has_special(parameters):
+            return templated_name(self.flow_run_name, {"flow_name": self.name, **parameters}, "flow_run_name")
+        from coolname import generate_slug
+
+        return cast("str", generate_slug(2))
+
+    def _run(
+        self,
+        home: Home,
+        run: FlowRun,
+        parameters: dict[str, Any],
+        parent: Scope | None,
+        dummy: TaskRun | None,
+        wait_for: Iterable[Any] | None,
+        return_state: bool,
+        on_start: Callable[[FlowExecution], None] | None,
+        previous: dict[tuple[str, str], TaskRun] | None = None,
+    ) -> Any:
+        inherited = parent.persist if parent is not None else None
+        persist = self.persist_result if self.persist_result is not None else inherited
+        scope = Scope(
+            run.id,
+            durable=self.durable or (parent is not None and parent.durable),
+            persist=persist,
+            make_runner=self.task_runner.open,
+            parent=parent if parent is not None and parent.flow_run_id is not None else None,
+        )
+        scope.previous = previous or {}
+        invalid: Exception | None = None
+        if self.should_validate_parameters and not (parent is not None and inputs.has_special(parameters)):
+            try:
+                parameters = self.validate_parameters(parameters)
+            except ParameterTypeError as error:
+                invalid = error
+        scope.parameters = parameters
+        execution = FlowExecution(
+            home,
+            self,
+            run,
+            parameters,
+            scope,
+            wait_for=list(wait_for) if wait_for is not None else None,
+            parent=scope.parent,
+            parent_task_run=dummy,
+            invalid=invalid,
+            persist=bool(persist) or scope.durable,
+        )
+        if on_start is not None:
+            on_start(execution)
+        if self.isasync:
+            return _run_awaiting(execution, return_state)
+        with _Lifetime(execution):
+            drive.blocking(execution)
+        return execution.outcome(return_state)
+
+    # Variants
+
+    def with_options(self, **options: Any) -> Flow[P, R]:
+        """A new flow with some options changed; the others, hooks included, stay."""
+        known = inspect.signature(Flow.__init__).parameters
+        for option in options:
+            if option not in known or option in ("self", "fn"):
+                raise TypeError(f"with_options() got an unexpected option {option!r}")
+        given = {name: value for name, value in options.items() if value is not None}
+        return type(self)(self.fn, **{**self._options(), **given})
+
+    def _options(self) -> dict[str, Any]:
+        names = (
+            "name", "version", "flow_run_name", "retries", "retry_delay_seconds", "task_runner", "description",
+            "timeout_seconds", "persist_result", "result_storage", "result_serializer", "cache_result_in_memory",
+            "log_prints", "durable",
+        )  # fmt: skip
+        options: dict[str, Any] = {name: getattr(self, name) for name in names}
+        options["validate_parameters"] = self.should_validate_parameters
+        for kind in HOOK_KINDS:
+            options[f"on_{kind}"] = list(getattr(self, f"on_{kind}_hooks")) or None
+        return options
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None or not isinstance(self.fn, types.FunctionType):
+            return self
+        return type(self)(types.MethodType(self.fn, instance), **self._options())
+
+    # Hooks as decorators
+
+    def on_completion(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Call `fn(flow, run, state)` when a run completes."""
+        return self._add_hook("completion", fn)
+
+    def on_failure(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Call `fn(flow, run, state)` when a run has failed for good."""
+        return self._add_hook("failure", fn)
+
+    def on_cancellation(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Call `fn(flow, run, state)` when a run was cancelled."""
+        return self._add_hook("cancellation", fn)
+
+    def on_crashed(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Call `fn(flow, run, state)` when a run was interrupted by the end of its process."""
+        return self._add_hook("crashed", fn)
+
+    def on_running(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Call `fn(flow, run, state)` before each attempt."""
+        return self._add_hook("running", fn)
+
+    def _add_hook(self, kind: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+        getattr(self, f"on_{kind}_hooks").append(fn)
+        return fn
+
+    @classmethod
+    def from_notebook(cls, path: str | os.PathLike[str], **options: Any) -> Flow[..., Any]:
+        """A flow whose body is a whole notebook; called with parameters, it executes the notebook's cells.
+
+        Args:
+            path: the `.ipynb`; it is never modified.
+            options: those of `flow`, and `kernel_name`, `output_path`, `cell_timeout_seconds`.
+
+        Raises:
+            NotebookError: there is no such file, or it is no notebook.
+        """
+        from prefect_nb.bodies.notebook import notebook_flow
+
+        return cast("Flow[..., Any]", notebook_flow(cls, Path(path), options))
+
+    def __repr__(self) -> str:
+        return f"Flow(name={self.name!r}, fn={self.__qualname__})"
+
+
+class _Lifetime:
+    """Around the driving of a flow run: it is listed, watched and shown while it lives."""
+
+    def __init__(self, execution: FlowExecution) -> None:
+        self._execution = execution
+        self._finishers: list[Callable[[], None]] = []
+
+    def __enter__(self) -> None:
+        execution = self._execution
+        if execution.parent is None:
+            clock.synchronize()
+            self._finishers = [
+                finish for hook in list(root_hooks) if (finish := hook(execution.home, execution.run.id)) is not None
+            ]
+        execution.home.enter(execution.scope, execution.run.epoch)
+
+    def __exit__(self, *exc: object) -> None:
+        self._execution.home.leave(self._execution.scope)
+        for finish in self._finishers:
+            finish()
+
+
+async def _run_awaiting(execution: FlowExecution, return_state: bool) -> Any:
+    with _Lifetime(execution):
+        await drive.awaiting(execution)
+    return execution.outcome(return_state)
+
+
+def _take_over(home: Home, flow_run_id: UUID, force: bool) -> tuple[FlowRun, dict[tuple[str, str], TaskRun]]:
+    """Claim a run that has ended badly, or by force one that has not ended."""
+    run = home.store.flow_run(flow_run_id)
+    if run is None:
+        raise ObjectNotFound(f"There is no flow run {flow_run_id}.")
+    if run.state_type is StateType.COMPLETED:
+        raise NotResumable(f"Flow run {run.name!r} completed; there is nothing to resume. Start a new run instead.")
+    if not run.is_final and not force:
+        raise NotResumable(
+            f"Flow run {run.name!r} is {run.state_name}, and its process lives. Cancel it first, or take it over by force."
+        )
+    recoveries = run.recoveries + 1
+    if run.state_type is StateType.CRASHED and recoveries > home.settings.recovery_limit:
+        message = f"The run crashed {recoveries} times."
+        home.ledger.own(run.id, run.epoch)
+        state: State[Any] = Failed(name="RecoveryLimit", message=message)
+        moved(home.ledger, run, state, run.id, taken_over=True)
+        home.ledger.commit()
+        raise RecoveryLimit(f"Flow run {run.name!r}: {message} It is Failed; start a new run once the cause is mended.")
+    claimed = home.store.claim(flow_run_id, home.owner_id, clock.now_us(), recoveries)
+    after = home.store.task_runs(RunQuery(flow_run_id=flow_run_id, limit=1_000_000, oldest_first=True))
+    return claimed, {(task_run.task_key, task_run.dynamic_key): task_run for task_run in after}
+
+
+@overload
+def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
+
+
+@overload
+def flow(fn: None = None, /, **options: Any) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+
+
+def flow(fn: Any = None, /, **options: Any) -> Any:
+    """Make a function a flow.
+
+    Called, it runs on the caller's thread and is recorded with every task run inside.
+
+    Args:
+        name: of the flow; default: the function's name with - for _.
+        version: default: a hash of the file it is in.
+        flow_run_name: template such as `"report-{date}"`, or a callable; default: two random words.
+        retries, retry_delay_seconds: run the whole function again after an exception.
+        task_runner: where submitted tasks run: `ThreadPoolTaskRunner()` (default), `ProcessPoolTaskRunner()`.
+        description: default: the docstring.
+        timeout_seconds: how long one attempt may take.
+        validate_parameters: check and convert arguments by their annotations.
+        persist_result: keep the result, and those of tasks that do not say otherwise.
+        result_serializer: "pickle", "json", "compressed/pickle", ... or an instance.
+        log_prints: write prints to the run's log; sub-flows and tasks inherit it.
+        on_completion, on_failure, on_cancellation, on_crashed, on_running: hooks `(flow, run, state)`.
+        durable: every task's result is on disk and its history committed before the next line runs, so that a crashed
+            run resumes exactly where it was.
+    """
+    if fn is None:
+        return partial(_make, options)
+    return Flow(fn, **options)
+
+
+def _make(options: dict[str, Any], fn: Callable[P, R]) -> Flow[P, R]:
+    return Flow(fn, **options)
+
+
+def _default_name(fn: Any) -> str:
+    name = getattr(fn, "__name__", None) or type(fn).__name__
+    return "unknown-lambda" if name == "<lambda>" else name.replace("_", "-")
+
+
+def _checked_name(name: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"Expected string for flow parameter 'name'; got {type(name).__name__} instead.")
+    found = _FORBIDDEN.search(name)
+    if found:
+        raise InvalidNameError(f"Name {name!r} contains an invalid character: {found.group()!r}. Leave out / % & > <.")
+    if any(ord(character) < 32 for character in name) or len(name) > 255 or not name.strip():
+        raise InvalidNameError(f"Name {name[:80]!r} must have 1 to 255 characters, none of them a control character.")
+    return name
+
+
+def _source_file(fn: Any) -> Path | None:
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    if code is None or code.co_filename.startswith("<") or "ipykernel_" in code.co_filename:
+        return None
+    path = Path(code.co_filename)
+    return path.absolute() if path.suffix == ".py" and path.is_file() else None
+
+
+def _file_version(fn: Any) -> str | None:
+    path = _source_file(fn)
+    if path is None:
+        return None
+    try:
+        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    except OSError:
+        return None

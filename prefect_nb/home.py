@@ -1,0 +1,260 @@
+"""The composition root: one home directory opened as settings, store, results and ledger.
+
+`Home.current()` is the process's home for the directory the settings name; it is opened on first use, found again after
+a module reload, drained when the interpreter ends, and forgotten in a forked child.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect_nb.exceptions import Fenced, PrefectException
+from prefect_nb.execution import attachment, clock, logs, portal, timeouts
+from prefect_nb.execution.ledger import Ledger
+from prefect_nb.execution.scope import Scope
+from prefect_nb.interfaces import CacheEntry, Owner, ResultStore, Store
+from prefect_nb.model.runs import Run, TaskRun
+from prefect_nb.settings import Settings, get_settings
+
+DATABASE = "prefect_nb.db"
+CRASH_MESSAGE = "The process that executed this run has ended."
+_REAP_SECONDS = 1.0
+_LOCK_CHECK_SECONDS = 5.0
+
+
+class Home:
+    """Everything of one home directory that this process needs.
+
+    Args:
+        path: the directory; made if missing, for this user only.
+        settings: as the environment says, unless given.
+
+    Raises:
+        StoreUnavailable, StoreDamaged: it cannot be opened; the message says what to do.
+    """
+
+    def __init__(self, path: Path, settings: Settings | None = None) -> None:
+        from prefect_nb.results import LocalResultStore
+        from prefect_nb.store.sqlite import SqliteStore
+
+        self.path = path
+        self.settings = settings or get_settings()
+        self.store: Store = SqliteStore.open(path)
+        self.results: ResultStore = LocalResultStore(path / "results", self.settings.results_default_serializer)
+        self.ledger = Ledger(self.store, self.settings.commit_interval_ms / 1000)
+        self.ledger.on_fenced.append(self._fenced)
+        self.live: dict[UUID, Scope] = {}
+        self._owner: Owner | None = None
+        self._owner_lock: Any = None
+        self._attached: tuple[attachment.Attachment, Scope] | None = None
+        self._flow_ids: dict[str, UUID] = {}
+        self._lock = threading.RLock()
+        self._watcher: threading.Thread | None = None
+        self._closed = False
+
+    @classmethod
+    def current(cls) -> Home:
+        """This process's home for the directory the settings name."""
+        settings = get_settings()
+        home = _homes.get(str(settings.home))
+        if home is None or home._closed:
+            with _homes_lock:
+                home = _homes.get(str(settings.home))
+                if home is None or home._closed:
+                    home = cls(settings.home, settings)
+                    _homes[str(settings.home)] = home
+        if home.settings is not settings:
+            home.settings = settings
+        return home
+
+    # Identity
+
+    @property
+    def owner_id(self) -> UUID:
+        """This process as an owner of runs; registered on first use. Dead owners' runs are settled then, too."""
+        if self._owner is None:
+            with self._lock:
+                if self._owner is None:
+                    from prefect_nb.store.owners import OwnerLock
+
+                    owner, self._owner_lock = OwnerLock.acquire(self.path, "engine")
+                    self.store.add_owner(owner)
+                    self._owner = owner
+                    self.reap()
+        return self._owner.id
+
+    def flow_id(self, name: str) -> UUID:
+        """The id of the flow of that name."""
+        found = self._flow_ids.get(name)
+        if found is None:
+            found = self._flow_ids[name] = self.store.flow_id(name)
+        return found
+
+    def reap(self) -> list[Run]:
+        """Settle what dead processes left open: their runs become Crashed. Returns the runs changed."""
+        from prefect_nb.store.owners import is_alive
+
+        own = self._owner.id if self._owner is not None else None
+        dead = [owner.id for owner in self.store.owners() if owner.id != own and not is_alive(owner, own)]
+        if not dead:
+            return []
+        return self.store.crash(dead, clock.now_us(), CRASH_MESSAGE)
+
+    # Cache
+
+    def cache_entry(self, key: str) -> CacheEntry | None:
+        """What a cache key stands for, entries not yet committed included."""
+        if self.settings.tasks_disable_caching:
+            return None
+        return self.ledger.uncommitted_cache.get(key) or self.store.cache_entry(key)
+
+    def forget_cache(self, key: str) -> None:
+        """Drop a cache key whose result was damaged."""
+        self.ledger.uncommitted_cache.pop(key, None)
+        self.store.forget_cache(key)
+
+    # Runs in this process
+
+    def enter(self, scope: Scope, epoch: int) -> None:
+        """A flow run starts here: write it under this epoch, and listen for requests."""
+        self.ledger.own(scope.flow_run_id, epoch)
+        with self._lock:
+            self.live[scope.flow_run_id] = scope
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch, name="prefect_nb-watch", daemon=True)
+                self._watcher.start()
+
+    def leave(self, scope: Scope) -> None:
+        """A flow run has ended here."""
+        with self._lock:
+            self.live.pop(scope.flow_run_id, None)
+        scope.close()
+        self.ledger.disown(scope.flow_run_id)
+
+    def attached_scope(self) -> Scope | None:
+        """The flow run this whole process belongs to, as a scope; None for none."""
+        attached = attachment.current()
+        if attached is None:
+            return None
+        if self._attached is None or self._attached[0] != attached:
+            with self._lock:
+                if self._attached is None or self._attached[0] != attached:
+                    from prefect_nb.execution.task_runners import ThreadPoolTaskRunner
+
+                    scope = Scope(
+                        attached.flow_run_id,
+                        durable=attached.durable,
+                        persist=attached.persist,
+                        make_runner=ThreadPoolTaskRunner().open,
+                        shared=True,
+                    )
+                    self.ledger.own(attached.flow_run_id, attached.epoch)
+                    self._attached = (attached, scope)
+        return self._attached[1]
+
+    def current_cell(self) -> TaskRun | None:
+        """In an attached process: the task run or cell that everything here is called in."""
+        attached = attachment.current()
+        if attached is None:
+            return None
+        if attached.parent is not None:
+            return attached.parent
+        return attachment.find_cell() if attachment.find_cell is not None else None
+
+    def _fenced(self, flow_run_id: UUID) -> None:
+        scope = self.live.get(flow_run_id)
+        if scope is not None:
+            scope.stop("Another process has taken this run over.")
+
+    def _watch(self) -> None:
+        """While flow runs live here: requests, dead owners, our own lock."""
+        reaped = checked = time.monotonic()
+        while True:
+            time.sleep(self.settings.request_poll_seconds)
+            with self._lock:
+                if not self.live or self._closed:
+                    self._watcher = None
+                    return
+                live = dict(self.live)
+            try:
+                self._take_requests(live)
+                now = time.monotonic()
+                if now - reaped >= _REAP_SECONDS:
+                    reaped = now
+                    self.reap()
+                if now - checked >= _LOCK_CHECK_SECONDS and self._owner_lock is not None:
+                    checked = now
+                    self._owner_lock.holds()
+            except PrefectException:
+                logs.install()
+                # The ledger reports what is wrong with the disk; the watch goes on.
+
+    def _take_requests(self, live: dict[UUID, Scope]) -> None:
+        for request in self.store.open_requests(list(live)):
+            if request.kind == "cancel":
+                live[request.flow_run_id].stop(str(request.details.get("reason") or "Cancelled by request."))
+                self.store.settle_request(request.id, "taken")
+
+    # The end
+
+    def close(self) -> None:
+        """Write everything, leave in good order. Raises what the ledger raises when that cannot be done."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self.ledger.close()
+            if self._owner is not None:
+                self.store.remove_owner(self._owner.id)
+        finally:
+            if self._owner_lock is not None:
+                self._owner_lock.release()
+            self.store.close()
+
+
+_REGISTRY = "_prefect_nb_homes"
+_homes: dict[str, Home] = getattr(sys, _REGISTRY, None) or {}
+setattr(sys, _REGISTRY, _homes)
+_homes_lock = threading.Lock()
+
+
+def close_all() -> None:
+    """Close every home of this process."""
+    for home in list(_homes.values()):
+        home.close()
+    _homes.clear()
+
+
+def _drain_at_exit() -> None:
+    # Exit code 0 promises that every row is there.
+    try:
+        close_all()
+    except Exception as error:
+        sys.stderr.write(f"prefect_nb: the history could not be written completely: {error}\n")
+        sys.stderr.flush()
+        os._exit(74)
+
+
+def _forget_all() -> None:
+    _homes.clear()
+    portal.forget()
+    timeouts.forget()
+
+
+atexit.register(_drain_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
+
+RootHook = Callable[[Home, UUID], Callable[[], None] | None]
+root_hooks: list[RootHook] = []
+"""Called when a flow run starts that no other encloses; what they return is called when it has ended."""
+
+__all__ = ["CRASH_MESSAGE", "DATABASE", "Fenced", "Home", "close_all", "root_hooks"]

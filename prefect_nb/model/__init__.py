@@ -1,0 +1,1 @@
+"""Pure values: states, runs, events, policies, parameters, fingerprints. No I/O, no clock, no threads."""

@@ -1,0 +1,281 @@
+"""Cache policies: what a task's cache key is made of, and how policies are added, narrowed and configured."""
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, Self
+from uuid import UUID
+
+from prefect_nb.model.code_fingerprints import code_parts
+from prefect_nb.model.fingerprint_parts import Part, combine
+from prefect_nb.model.fingerprints import hash_value, value_part
+
+
+class _Task(Protocol):
+    @property
+    def fn(self) -> Callable[..., Any]: ...
+
+
+class _TaskRun(Protocol):
+    @property
+    def id(self) -> UUID: ...
+
+    @property
+    def flow_run_id(self) -> UUID | None: ...
+
+
+class TaskContext(Protocol):
+    """What a policy may ask about the run it makes a key for."""
+
+    @property
+    def task(self) -> _Task:
+        """The task; its `fn` is the user's function."""
+
+    @property
+    def task_run(self) -> _TaskRun:
+        """The task run, with its `id` and `flow_run_id`."""
+
+
+CacheKeyFn = Callable[[Any, dict[str, Any]], str | None]
+
+_SETTINGS = ("key_storage", "isolation_level", "lock_manager")
+
+
+class CachePolicy:
+    """Base of all cache policies.
+
+    Subclass it and override `compute_key` for a key of your own. Policies are added (`INPUTS + TASK_SOURCE`), narrowed
+    (`INPUTS - "verbose"`) and compared by their configuration.
+    """
+
+    key_storage: Any = None
+    isolation_level: Any = None
+    lock_manager: Any = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # a key computed in another way has other parts than the ones inherited
+        if "compute_key" in cls.__dict__ and "parts" not in cls.__dict__:
+            cls.parts = CachePolicy.parts  # type: ignore[method-assign]
+
+    @staticmethod
+    def from_cache_key_fn(cache_key_fn: CacheKeyFn) -> "CacheKeyFnPolicy":
+        """Return a policy whose key is what `cache_key_fn(context, parameters)` returns; None means no caching."""
+        return CacheKeyFnPolicy(cache_key_fn=cache_key_fn)
+
+    def compute_key(
+        self, task_ctx: Any, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
+    ) -> str | None:
+        """Return the cache key of a task run, or None for no caching.
+
+        Raises Unhashable when something the key depends on has no stable digest.
+        """
+        raise NotImplementedError
+
+    def parts(self, task_ctx: Any, inputs: dict[str, Any], flow_parameters: dict[str, Any]) -> list[Part] | None:
+        """Return the named parts of the key; empty when this policy adds nothing, None when nothing must be cached."""
+        key = self.compute_key(task_ctx, inputs, flow_parameters)
+        return None if key is None else [_custom_part(self, key)]
+
+    def resolve(
+        self, task_ctx: Any, inputs: dict[str, Any], flow_parameters: dict[str, Any]
+    ) -> tuple[str, list[Part]] | None:
+        """Return the key together with its parts, each computed once; None for no caching. Raises as `compute_key`."""
+        if type(self).parts is CachePolicy.parts:
+            key = self.compute_key(task_ctx, inputs, flow_parameters)
+            return None if key is None else (key, [_custom_part(self, key)])
+        parts = self.parts(task_ctx, inputs, flow_parameters)
+        return (combine(parts), parts) if parts else None
+
+    def configure(self, key_storage: Any = None, isolation_level: Any = None, lock_manager: Any = None) -> Self:
+        """Return a copy with the given settings: where keys are kept, how runs with one key are kept apart, who locks."""
+        configured = copy.copy(self)
+        for name, value in zip(_SETTINGS, (key_storage, isolation_level, lock_manager), strict=True):
+            if value is not None:
+                setattr(configured, name, value)
+        return configured
+
+    def __add__(self, other: object) -> "CachePolicy":
+        if not isinstance(other, CachePolicy):
+            return NotImplemented
+        if isinstance(other, _None):
+            return self
+        if isinstance(self, _None):
+            return other
+        return CompoundCachePolicy(policies=[self, other])
+
+    def __sub__(self, other: str) -> "CachePolicy":
+        """Return the policy without the input of that name; itself where it looks at no inputs."""
+        if not isinstance(other, str):
+            raise TypeError("only the name of a parameter, a str, can be subtracted from a cache policy")
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({shown})"
+
+
+def _custom_part(policy: CachePolicy, key: str) -> Part:
+    return Part("custom", type(policy).__name__, hash_value(key), {"value": key[:200]})
+
+
+class _OfParts(CachePolicy):
+    """A policy that is defined by its parts."""
+
+    def parts(
+        self, task_ctx: TaskContext, inputs: dict[str, Any], flow_parameters: dict[str, Any]
+    ) -> list[Part] | None:
+        raise NotImplementedError
+
+    def compute_key(
+        self, task_ctx: TaskContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
+    ) -> str | None:
+        parts = self.parts(task_ctx, inputs, flow_parameters)
+        return combine(parts) if parts else None
+
+
+class CacheKeyFnPolicy(CachePolicy):
+    """The key is what the user's function returns."""
+
+    def __init__(self, cache_key_fn: CacheKeyFn | None = None) -> None:
+        self.cache_key_fn = cache_key_fn
+
+    def compute_key(
+        self, task_ctx: TaskContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
+    ) -> str | None:
+        """Return the function's answer; None, without a function or by its answer, means no caching."""
+        return None if self.cache_key_fn is None else self.cache_key_fn(task_ctx, inputs)
+
+
+class CompoundCachePolicy(_OfParts):
+    """All of several policies: the key changes when any of theirs does, and one that forbids caching forbids it for all.
+
+    Raises ValueError when two of them are configured differently.
+    """
+
+    def __init__(self, policies: Iterable[CachePolicy] = ()) -> None:
+        self.policies = [inner for policy in policies for inner in _flat(policy)]
+        for name in _SETTINGS:
+            values = [value for policy in self.policies if (value := getattr(policy, name)) is not None]
+            if any(value != values[0] for value in values):
+                raise ValueError(f"cannot add cache policies with different settings of {name}: {values}")
+            if values:
+                setattr(self, name, values[0])
+
+    def parts(
+        self, task_ctx: TaskContext, inputs: dict[str, Any], flow_parameters: dict[str, Any]
+    ) -> list[Part] | None:
+        """Return the parts of all policies."""
+        gathered: list[Part] = []
+        for policy in self.policies:
+            parts = policy.parts(task_ctx, inputs, flow_parameters)
+            if parts is None:
+                return None
+            gathered += parts
+        return gathered
+
+    def __sub__(self, other: str) -> CachePolicy:
+        super().__sub__(other)
+        narrowed = copy.copy(self)
+        narrowed.policies = [policy - other for policy in self.policies]
+        return narrowed
+
+
+def _flat(policy: CachePolicy) -> list[CachePolicy]:
+    if isinstance(policy, _None):
+        return []
+    if type(policy) is not CompoundCachePolicy:
+        return [policy]
+    # settings given to the sum belong to each summand
+    settings = {name: getattr(policy, name) for name in _SETTINGS}
+    return [inner.configure(**settings) for inner in policy.policies]
+
+
+class _None(CachePolicy):
+    """No caching; the neutral element of addition."""
+
+    def compute_key(
+        self, task_ctx: TaskContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
+    ) -> str | None:
+        """Return None."""
+        return None
+
+
+class TaskSource(_OfParts):
+    """The task's code: its source, the helpers it reaches, its closures and defaults, and the globals it reads."""
+
+    def parts(
+        self, task_ctx: TaskContext, inputs: dict[str, Any], flow_parameters: dict[str, Any]
+    ) -> list[Part] | None:
+        """Return a part for each thing the task's function depends on."""
+        return code_parts(task_ctx.task.fn)
+
+
+class Inputs(_OfParts):
+    """The values of the task's parameters, but for the names in `exclude`."""
+
+    def __init__(self, exclude: Iterable[str] | None = None) -> None:
+        self.exclude = sorted(set(exclude or ()))
+
+    def parts(
+        self, task_ctx: TaskContext, inputs: dict[str, Any], flow_parameters: dict[str, Any]
+    ) -> list[Part] | None:
+        """Return a part for each input; none for a task without inputs."""
+        kept = sorted(set(inputs or ()) - set(self.exclude))
+        return [value_part("input", name, inputs[name]) for name in kept]
+
+    def __sub__(self, other: str) -> CachePolicy:
+        super().__sub__(other)
+        narrowed = copy.copy(self)
+        narrowed.exclude = sorted({*self.exclude, other})
+        return narrowed
+
+
+class FlowParameters(_OfParts):
+    """The parameters of the flow run the task belongs to."""
+
+    def parts(
+        self, task_ctx: TaskContext, inputs: dict[str, Any], flow_parameters: dict[str, Any]
+    ) -> list[Part] | None:
+        """Return a part for each parameter; none outside a flow or without parameters."""
+        return [value_part("flow_parameter", name, value) for name, value in sorted((flow_parameters or {}).items())]
+
+
+class RunId(_OfParts):
+    """The flow run the task belongs to; outside a flow, the task run itself."""
+
+    def parts(
+        self, task_ctx: TaskContext, inputs: dict[str, Any], flow_parameters: dict[str, Any]
+    ) -> list[Part] | None:
+        """Return one part for the run."""
+        run = task_ctx.task_run
+        kind, run_id = ("flow run", run.flow_run_id) if run.flow_run_id else ("task run", run.id)
+        return [Part("run", kind, hash_value(str(run_id)), {"id": str(run_id)})]
+
+
+INPUTS = Inputs()
+TASK_SOURCE = TaskSource()
+FLOW_PARAMETERS = FlowParameters()
+RUN_ID = RunId()
+NONE = _None()
+NO_CACHE = NONE
+DEFAULT = INPUTS + TASK_SOURCE + RUN_ID
+
+
+def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
+    """Return a function from a number of retries to their delays in seconds, each twice the one before.
+
+    `exponential_backoff(2)(3)` is `[2, 4, 8]`. Raises ValueError for a negative factor.
+    """
+    if backoff_factor < 0:
+        raise ValueError(f"backoff_factor must not be negative, but is {backoff_factor}")
+
+    def delays(retries: int) -> list[float]:
+        return [backoff_factor * 2**attempt for attempt in range(retries)]
+
+    return delays

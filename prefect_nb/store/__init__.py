@@ -1,0 +1,1 @@
+"""Where the history lives: SQLite in a home directory, or memory."""

@@ -1,0 +1,180 @@
+"""Snapshots and events as rows, and the statements that write them. This is the hot path."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from prefect_nb.interfaces import Entry
+from prefect_nb.model.codec import encode
+from prefect_nb.model.events import FlowRunCreated, TaskRunCreated, time_of
+from prefect_nb.model.runs import FlowRun, Run, TaskRun
+
+Row = tuple[Any, ...]
+
+TASK_COLUMNS = (
+    "id, flow_run_id, parent_id, task_key, dynamic_key, name, kind, state_type, state_name, "
+    "created_us, start_us, end_us, owner_id, tags, body"
+)
+FLOW_COLUMNS = (
+    "id, flow_name, name, kind, state_type, state_name, created_us, start_us, end_us, "
+    "parent_task_run_id, parent_flow_run_id, owner_id, epoch, tags, body"
+)
+
+_INSERT_EVENT = "INSERT INTO event (run_id, number, at_us, body) VALUES (?, ?, ?, ?)"
+_INSERT_TASK = f"INSERT INTO task_run ({TASK_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT_FLOW = f"INSERT INTO flow_run ({FLOW_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+# A task run outside any flow run has no epoch to guard it. It never leaves a final state, so a writer that was declared
+# dead is stopped by that.
+_UPDATE_TASK = """
+    UPDATE task_run SET name = ?, state_type = ?, state_name = ?, start_us = ?, end_us = ?, body = ?
+    WHERE id = ? AND (flow_run_id IS NOT NULL OR state_type NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'CRASHED'))"""
+_UPDATE_FLOW = """
+    UPDATE flow_run SET name = ?, state_type = ?, state_name = ?, start_us = ?, end_us = ?, owner_id = ?, epoch = ?,
+    body = ? WHERE id = ?"""
+
+
+class OutOfStep(Exception):
+    """An event does not follow the ones that are there."""
+
+
+def to_json(value: Any) -> str:
+    """A value of the model as JSON text."""
+    return encode(value).decode()
+
+
+def key(id: UUID | None) -> bytes | None:
+    """An id as it is stored."""
+    return None if id is None else id.bytes
+
+
+def task_row(run: TaskRun) -> Row:
+    """The columns of `TASK_COLUMNS`."""
+    return (
+        run.id.bytes,
+        key(run.flow_run_id),
+        key(run.parent_id),
+        run.task_key,
+        run.dynamic_key,
+        run.name,
+        run.kind,
+        run.state_type.value,
+        run.state_name,
+        run.created_us,
+        run.start_us,
+        run.end_us,
+        key(run.owner_id),
+        to_json(run.tags) if run.tags else None,
+        to_json(run),
+    )
+
+
+def flow_row(run: FlowRun) -> Row:
+    """The columns of `FLOW_COLUMNS`."""
+    return (
+        run.id.bytes,
+        run.flow_name,
+        run.name,
+        run.kind,
+        run.state_type.value,
+        run.state_name,
+        run.created_us,
+        run.start_us,
+        run.end_us,
+        key(run.parent_task_run_id),
+        key(run.parent_flow_run_id),
+        key(run.owner_id),
+        run.epoch,
+        to_json(run.tags) if run.tags else None,
+        to_json(run),
+    )
+
+
+def append(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
+    """Append the events and bring the rows of their runs to the last snapshot given.
+
+    Raises:
+        OutOfStep, sqlite3.IntegrityError: an event does not follow the ones that are there; roll back.
+    """
+    events: list[Row] = []
+    last: dict[bytes, Run] = {}
+    created: set[bytes] = set()
+    for entry in entries:
+        run, event = entry.run, entry.event
+        run_key = run.id.bytes
+        events.append((run_key, run.events - 1, time_of(event), encode(event).decode()))
+        last[run_key] = run
+        if type(event) is TaskRunCreated or type(event) is FlowRunCreated:
+            created.add(run_key)
+    connection.executemany(_INSERT_EVENT, events)
+
+    new_tasks: list[Row] = []
+    new_flows: list[Row] = []
+    tasks: list[Row] = []
+    flows: list[Row] = []
+    for run_key, run in last.items():
+        if isinstance(run, TaskRun):
+            if run_key in created:
+                new_tasks.append(task_row(run))
+            else:
+                tasks.append(_task_changes(run))
+        elif run_key in created:
+            new_flows.append(flow_row(run))
+        else:
+            flows.append(_flow_changes(run))
+    if new_flows:
+        connection.executemany(_INSERT_FLOW, new_flows)
+    if new_tasks:
+        connection.executemany(_INSERT_TASK, new_tasks)
+    for statement, rows in ((_UPDATE_FLOW, flows), (_UPDATE_TASK, tasks)):
+        if rows and connection.executemany(statement, rows).rowcount != len(rows):
+            raise OutOfStep
+
+
+def following(connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries that follow what is there. From the first that does not, a run's entries are left out."""
+    expected: dict[UUID, int] = {}
+    out_of_step: set[UUID] = set()
+    kept: list[Entry] = []
+    for entry in entries:
+        run = entry.run
+        if run.id not in expected:
+            expected[run.id] = _next_number(connection, run)
+        creates = isinstance(entry.event, TaskRunCreated | FlowRunCreated)
+        if run.id in out_of_step or run.events - 1 != expected[run.id] or creates != (run.events == 1):
+            out_of_step.add(run.id)
+            continue
+        expected[run.id] += 1
+        kept.append(entry)
+    return kept
+
+
+def _next_number(connection: sqlite3.Connection, run: Run) -> int:
+    if isinstance(run, TaskRun) and run.flow_run_id is None:
+        final = connection.execute(
+            "SELECT 1 FROM task_run WHERE id = ? AND state_type IN ('COMPLETED', 'FAILED', 'CANCELLED', 'CRASHED')",
+            (run.id.bytes,),
+        ).fetchone()
+        if final:
+            return -1
+    query = "SELECT coalesce(max(number) + 1, 0) FROM event WHERE run_id = ?"
+    number: int = connection.execute(query, (run.id.bytes,)).fetchone()[0]
+    return number
+
+
+def _task_changes(run: TaskRun) -> Row:
+    return (run.name, run.state_type.value, run.state_name, run.start_us, run.end_us, to_json(run), run.id.bytes)
+
+
+def _flow_changes(run: FlowRun) -> Row:
+    return (
+        run.name,
+        run.state_type.value,
+        run.state_name,
+        run.start_us,
+        run.end_us,
+        key(run.owner_id),
+        run.epoch,
+        to_json(run),
+        run.id.bytes,
+    )

@@ -1,0 +1,115 @@
+"""The tables of `prefect_nb.db` and `logs.db`, as steps that sqlite-utils' migrations apply and remember.
+
+Ids are the 16 bytes of a UUID, times integers (microseconds since 1970 UTC). A run's `body` is the JSON of its whole
+snapshot; the columns beside it repeat what is searched for. `user_version` counts the steps applied.
+"""
+
+import sqlite3
+from typing import NamedTuple
+
+from prefect_nb.store.crash_points import crash_point
+
+
+class Schema(NamedTuple):
+    """The tables of one file."""
+
+    name: str
+    application_id: int
+    steps: tuple[tuple[str, tuple[str, ...]], ...]
+    """Name of the step, and its statements. A step that was released is never changed; a new one is added."""
+
+    @property
+    def version(self) -> int:
+        """The `user_version` of a file that is up to date."""
+        return len(self.steps)
+
+
+_FIRST_HISTORY = (
+    "CREATE TABLE flow (id BLOB PRIMARY KEY NOT NULL, name TEXT NOT NULL UNIQUE, created_us INTEGER NOT NULL) STRICT",
+    """CREATE TABLE flow_run (
+        id BLOB PRIMARY KEY NOT NULL, flow_name TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,
+        state_type TEXT NOT NULL, state_name TEXT NOT NULL,
+        created_us INTEGER NOT NULL, start_us INTEGER, end_us INTEGER,
+        parent_task_run_id BLOB, parent_flow_run_id BLOB, owner_id BLOB, epoch INTEGER NOT NULL, tags TEXT,
+        body TEXT NOT NULL) STRICT""",
+    "CREATE INDEX flow_run_created ON flow_run (created_us)",
+    "CREATE INDEX flow_run_name ON flow_run (name)",
+    "CREATE INDEX flow_run_flow ON flow_run (flow_name, created_us)",
+    "CREATE INDEX flow_run_owner ON flow_run (owner_id) WHERE owner_id IS NOT NULL",
+    "CREATE INDEX flow_run_parent ON flow_run (parent_flow_run_id, created_us) WHERE parent_flow_run_id IS NOT NULL",
+    "CREATE INDEX flow_run_parent_task ON flow_run (parent_task_run_id) WHERE parent_task_run_id IS NOT NULL",
+    # What people and the reaper look for is what has not completed; leaving the rest out keeps the index tiny.
+    "CREATE INDEX flow_run_state ON flow_run (state_type, created_us) WHERE state_type <> 'COMPLETED'",
+    """CREATE TABLE task_run (
+        id BLOB PRIMARY KEY NOT NULL, flow_run_id BLOB, parent_id BLOB, task_key TEXT NOT NULL,
+        dynamic_key TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,
+        state_type TEXT NOT NULL, state_name TEXT NOT NULL,
+        created_us INTEGER NOT NULL, start_us INTEGER, end_us INTEGER, owner_id BLOB, tags TEXT,
+        body TEXT NOT NULL) STRICT""",
+    "CREATE INDEX task_run_created ON task_run (created_us)",
+    "CREATE INDEX task_run_flow_run ON task_run (flow_run_id, created_us)",
+    "CREATE INDEX task_run_key ON task_run (task_key, flow_run_id, dynamic_key)",
+    "CREATE INDEX task_run_parent ON task_run (parent_id) WHERE parent_id IS NOT NULL",
+    "CREATE INDEX task_run_state ON task_run (state_type, created_us) WHERE state_type <> 'COMPLETED'",
+    "CREATE INDEX task_run_owner ON task_run (owner_id) WHERE owner_id IS NOT NULL",
+    """CREATE TABLE event (
+        cursor INTEGER PRIMARY KEY AUTOINCREMENT, run_id BLOB NOT NULL, number INTEGER NOT NULL, at_us INTEGER NOT NULL,
+        body TEXT NOT NULL) STRICT""",
+    # Unique, so that two writers who both believe a run is theirs cannot both append to it.
+    "CREATE UNIQUE INDEX event_run ON event (run_id, number)",
+    """CREATE TABLE owner (
+        id BLOB PRIMARY KEY NOT NULL, kind TEXT NOT NULL, host_id TEXT NOT NULL, boot_id TEXT NOT NULL,
+        pid INTEGER NOT NULL, lock_path TEXT NOT NULL, started_us INTEGER NOT NULL) STRICT""",
+    """CREATE TABLE request (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, flow_run_id BLOB NOT NULL, kind TEXT NOT NULL, at_us INTEGER NOT NULL,
+        details TEXT NOT NULL, outcome TEXT) STRICT""",
+    "CREATE INDEX request_open ON request (flow_run_id) WHERE outcome IS NULL",
+    """CREATE TABLE cache (
+        key TEXT PRIMARY KEY NOT NULL, task_run_id BLOB NOT NULL, created_us INTEGER NOT NULL,
+        result TEXT NOT NULL) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE key_parts (
+        task_run_id BLOB PRIMARY KEY NOT NULL, task_key TEXT NOT NULL, created_us INTEGER NOT NULL, hit INTEGER NOT NULL,
+        parts TEXT NOT NULL) STRICT""",
+    "CREATE INDEX key_parts_task ON key_parts (task_key, created_us, task_run_id)",
+)
+
+HISTORY = Schema("prefect_nb", 0x50664E42, (("m001_history", _FIRST_HISTORY),))
+
+LOGS = Schema(
+    "prefect_nb_logs",
+    0x50664E4C,
+    (
+        (
+            "m001_logs",
+            (
+                """CREATE TABLE log (
+                    cursor INTEGER PRIMARY KEY AUTOINCREMENT, at_us INTEGER NOT NULL, level INTEGER NOT NULL,
+                    name TEXT NOT NULL, flow_run_id BLOB, task_run_id BLOB, message TEXT NOT NULL) STRICT""",
+                "CREATE INDEX log_flow_run ON log (flow_run_id) WHERE flow_run_id IS NOT NULL",
+                "CREATE INDEX log_task_run ON log (task_run_id) WHERE task_run_id IS NOT NULL",
+            ),
+        ),
+    ),
+)
+
+
+def migrate(connection: sqlite3.Connection, schema: Schema) -> None:
+    """Bring a file up to date; each step happens whole or not at all. The caller holds the writer lock."""
+    # Importing sqlite-utils takes longer than everything else an up-to-date home needs.
+    from sqlite_utils import Database, Migrations
+
+    migrations = Migrations(schema.name)
+    for number, (name, statements) in enumerate(schema.steps, start=1):
+        migrations(name=name)(_step(schema, number, statements))
+    migrations.apply(Database(connection, execute_plugins=False))
+
+
+def _step(schema: Schema, number: int, statements: tuple[str, ...]):  # type: ignore[no-untyped-def]
+    def step(database) -> None:  # type: ignore[no-untyped-def]
+        for statement in statements:
+            database.execute(statement)
+            crash_point("after_migration_step")
+        database.execute(f"PRAGMA application_id = {schema.application_id}")
+        database.execute(f"PRAGMA user_version = {number}")
+
+    return step

@@ -1,0 +1,375 @@
+"""The history in SQLite: `prefect_nb.db` for runs, `logs.db` for their log lines, in one home directory."""
+
+import logging
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from prefect_nb.exceptions import ObjectNotFound, StoreUnavailable
+from prefect_nb.interfaces import CacheEntry, Change, Entry, KeyParts, LogLine, Owner, Problem, Request, RunQuery
+from prefect_nb.model.codec import decode_event, decode_flow_run, decode_task_run
+from prefect_nb.model.events import Event
+from prefect_nb.model.fingerprints import Part
+from prefect_nb.model.runs import FlowRun, ResultReference, Run, TaskRun
+from prefect_nb.store import checks, sqlite_reads, takeover
+from prefect_nb.store.crash_points import crash_point
+from prefect_nb.store.database import Database
+from prefect_nb.store.files import prepare_home
+from prefect_nb.store.rows import OutOfStep, append, following, to_json
+from prefect_nb.store.schema import HISTORY, LOGS
+from prefect_nb.store.sqlite_writes import write
+
+logger = logging.getLogger("prefect_nb.store")
+
+_decode_result = msgspec.json.Decoder(ResultReference).decode
+_decode_parts = msgspec.json.Decoder(list[Part]).decode
+_OPEN = f"state_type <> 'COMPLETED' AND state_type IN ({', '.join(repr(t.value) for t in sqlite_reads.OPEN_TYPES)})"
+
+
+class SqliteStore:
+    """The history of one home directory. Open it with `SqliteStore.open(home)`."""
+
+    def __init__(self, home: Path, history: Database) -> None:
+        self._home = home
+        self._history = history
+        self._logs: Database | None = None
+        self._logs_guard = threading.Lock()
+        self._flow_ids: dict[str, UUID] = {}
+        self._closed = False
+
+    @classmethod
+    def open(cls, home: Path) -> "SqliteStore":
+        """Open the history, making home and files where there are none (modes 0700 and 0600).
+
+        Raises:
+            StoreUnavailable: the home is read-only, a file, a symbolic link, or somebody else's.
+            StoreDamaged: the database is damaged, is something else, or was written by a newer version.
+            StorageFull: no room to make it.
+        """
+        home = home.expanduser().absolute()
+        prepare_home(home)
+        return cls(home, Database(home / "prefect_nb.db", HISTORY, "FULL"))
+
+    def close(self) -> None:
+        """Release files and connections; idempotent."""
+        with self._logs_guard:
+            self._closed = True
+            if self._logs is not None:
+                self._logs.close()
+        self._history.close()
+
+    # -- writing runs
+
+    def write(
+        self,
+        entries: Sequence[Entry],
+        fences: Mapping[UUID, int],
+        caches: Sequence[CacheEntry] = (),
+        parts: Sequence[KeyParts] = (),
+    ) -> set[UUID]:
+        """Append these events and replace their runs' rows in one transaction; see `interfaces.Store.write`."""
+        try:
+            with self._history.transaction() as connection:
+                return write(connection, entries, fences, caches, parts)
+        except (OutOfStep, sqlite3.IntegrityError):
+            pass
+        with self._history.transaction() as connection:
+            kept = following(connection, entries)
+            logger.warning(
+                "%d events did not follow their runs' histories and were left out.", len(entries) - len(kept)
+            )
+            return write(connection, kept, fences, caches, parts)
+
+    # -- reading runs
+
+    def flow_run(self, id: UUID) -> FlowRun | None:
+        """One flow run."""
+        body = self._value("SELECT body FROM flow_run WHERE id = ?", id.bytes)
+        return None if body is None else decode_flow_run(body)
+
+    def task_run(self, id: UUID) -> TaskRun | None:
+        """One task run."""
+        body = self._value("SELECT body FROM task_run WHERE id = ?", id.bytes)
+        return None if body is None else decode_task_run(body)
+
+    def flow_runs(self, query: RunQuery) -> list[FlowRun]:
+        """The flow runs that fit."""
+        with self._history.reading() as connection:
+            return sqlite_reads.flow_runs(connection, query)
+
+    def task_runs(self, query: RunQuery) -> list[TaskRun]:
+        """The task runs that fit."""
+        with self._history.reading() as connection:
+            return sqlite_reads.task_runs(connection, query)
+
+    def resolve_run(self, text: str) -> list[Run]:
+        """Runs by whole id, by a prefix of the id of at least 4 characters, or by exact name; at most 20."""
+        with self._history.reading() as connection:
+            return sqlite_reads.resolve(connection, text)
+
+    def count_task_states(self, flow_run_id: UUID) -> dict[str, int]:
+        """State name -> number of the flow run's task runs."""
+        sql = "SELECT state_name, count(*) FROM task_run WHERE flow_run_id = ? GROUP BY state_name"
+        return dict(self._rows(sql, flow_run_id.bytes))
+
+    def events(self, run_id: UUID) -> list[Event]:
+        """A run's events, in order."""
+        rows = self._rows("SELECT body FROM event WHERE run_id = ? ORDER BY number", run_id.bytes)
+        return [decode_event(body) for (body,) in rows]
+
+    def changes(self, cursor: int, limit: int = 1000) -> list[Change]:
+        """Events written after the cursor, in the order of their commit."""
+        sql = "SELECT cursor, run_id, number, body FROM event WHERE cursor > ? ORDER BY cursor LIMIT ?"
+        return [
+            Change(cursor=at, run_id=UUID(bytes=run_id), number=number, event=decode_event(body))
+            for at, run_id, number, body in self._rows(sql, cursor, limit)
+        ]
+
+    def last_cursor(self) -> int:
+        """The newest event's cursor; 0 for an empty history."""
+        return int(self._value("SELECT max(cursor) FROM event") or 0)
+
+    def flow_id(self, name: str) -> UUID:
+        """The flow's id, made on first use."""
+        known = self._flow_ids.get(name)
+        if known is not None:
+            return known
+        sql = "SELECT id FROM flow WHERE name = ?"
+        found = self._value(sql, name)
+        if found is None:
+            with self._history.transaction() as connection:
+                connection.execute(
+                    "INSERT OR IGNORE INTO flow (id, name, created_us) VALUES (?, ?, ?)",
+                    (uuid.uuid4().bytes, name, time.time_ns() // 1000),
+                )
+                found = connection.execute(sql, (name,)).fetchone()[0]
+        self._flow_ids[name] = id = UUID(bytes=found)
+        return id
+
+    # -- logs
+
+    def write_logs(self, lines: Sequence[LogLine]) -> None:
+        """Append log lines; they survive a killed process, but the last may be lost to a power cut."""
+        rows = [
+            (
+                line.at_us,
+                line.level,
+                _storable(line.name),
+                line.flow_run_id and line.flow_run_id.bytes,
+                line.task_run_id and line.task_run_id.bytes,
+                _storable(line.message),
+            )
+            for line in lines
+        ]
+        if rows:
+            with self._log_database().transaction() as connection:
+                connection.executemany(
+                    "INSERT INTO log (at_us, level, name, flow_run_id, task_run_id, message) VALUES (?, ?, ?, ?, ?, ?)",
+                    rows,
+                )
+
+    def logs(
+        self,
+        flow_run_id: UUID | None = None,
+        task_run_id: UUID | None = None,
+        min_level: int = 0,
+        after: int = 0,
+        limit: int = 1000,
+    ) -> list[tuple[int, LogLine]]:
+        """Log lines with their cursors, oldest first, after a cursor."""
+        terms = ["cursor > ?", "level >= ?"]
+        values: list[Any] = [after, min_level]
+        for column, id in (("flow_run_id", flow_run_id), ("task_run_id", task_run_id)):
+            if id is not None:
+                terms.append(f"{column} = ?")
+                values.append(id.bytes)
+        sql = (
+            "SELECT cursor, at_us, level, name, message, flow_run_id, task_run_id FROM log "
+            f"WHERE {' AND '.join(terms)} ORDER BY cursor LIMIT ?"
+        )
+        with self._log_database().reading() as connection:
+            rows = connection.execute(sql, (*values, limit)).fetchall()
+        return [
+            (cursor, LogLine(at_us, level, name, message, flow and UUID(bytes=flow), task and UUID(bytes=task)))
+            for cursor, at_us, level, name, message, flow, task in rows
+        ]
+
+    def _log_database(self) -> Database:
+        with self._logs_guard:
+            if self._closed:
+                raise StoreUnavailable(f"The history in {self._home} has been closed.")
+            if self._logs is None:
+                self._logs = Database(self._home / "logs.db", LOGS, "NORMAL")
+            return self._logs
+
+    # -- owners
+
+    def add_owner(self, owner: Owner) -> None:
+        """Register a process that is about to execute runs."""
+        with self._history.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO owner (id, kind, host_id, boot_id, pid, lock_path, started_us) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    owner.id.bytes,
+                    owner.kind,
+                    owner.host_id,
+                    owner.boot_id,
+                    owner.pid,
+                    owner.lock_path,
+                    owner.started_us,
+                ),
+            )
+
+    def remove_owner(self, id: UUID) -> None:
+        """Forget an owner that left in good order."""
+        with self._history.transaction() as connection:
+            connection.execute("DELETE FROM owner WHERE id = ?", (id.bytes,))
+
+    def owners(self) -> list[Owner]:
+        """Every registered owner, living or dead."""
+        sql = "SELECT id, host_id, boot_id, pid, lock_path, started_us, kind FROM owner ORDER BY started_us, id"
+        return [Owner(UUID(bytes=id), *rest) for id, *rest in self._rows(sql)]
+
+    def claim(self, flow_run_id: UUID, owner_id: UUID, at_us: int, recoveries: int) -> FlowRun:
+        """Make this owner the flow run's, under a new epoch; open child task runs become Crashed.
+
+        Raises:
+            ObjectNotFound: no such run.
+        """
+        with self._history.transaction() as connection:
+            body = connection.execute("SELECT body FROM flow_run WHERE id = ?", (flow_run_id.bytes,)).fetchone()
+            if body is None:
+                raise ObjectNotFound(f"There is no flow run {flow_run_id}. `prefect-nb flow-run ls` lists them.")
+            tasks = sqlite_reads.open_task_runs(connection, flow_run_id)
+            claimed, entries = takeover.claim(decode_flow_run(body[0]), tasks, owner_id, at_us, recoveries)
+            append(connection, entries)
+            crash_point("before_claim_commit")
+            return claimed
+
+    def crash(self, owner_ids: Sequence[UUID], at_us: int, message: str) -> list[Run]:
+        """Every open run of these dead owners ends, in one transaction; see `interfaces.Store.crash`."""
+        if not owner_ids:
+            return []
+        owners = [id.bytes for id in owner_ids]
+        theirs = f"WHERE {_OPEN} AND owner_id IN ({sqlite_reads.marks(owners)})"
+        entries: list[Entry] = []
+        with self._history.transaction() as connection:
+            for (body,) in connection.execute(f"SELECT body FROM flow_run {theirs}", owners).fetchall():
+                run = decode_flow_run(body)
+                entries += takeover.crash(run, sqlite_reads.open_task_runs(connection, run.id), at_us, message)
+                connection.execute(
+                    "UPDATE request SET outcome = ? WHERE flow_run_id = ? AND kind = 'cancel' AND outcome IS NULL",
+                    (entries[-1].run.state_name.lower(), run.id.bytes),
+                )
+            ended = {entry.run.id for entry in entries}
+            for (body,) in connection.execute(f"SELECT body FROM task_run {theirs}", owners).fetchall():
+                task = decode_task_run(body)
+                if task.id not in ended and takeover.is_open(task):
+                    entries.append(takeover.crash_task(task, at_us, message))
+            append(connection, entries)
+            connection.executemany("DELETE FROM owner WHERE id = ?", [(id,) for id in owners])
+            crash_point("before_crash_commit")
+        return list({entry.run.id: entry.run for entry in entries}.values())
+
+    # -- requests
+
+    def add_request(self, flow_run_id: UUID, kind: str, at_us: int, details: Mapping[str, Any]) -> Request:
+        """Ask something of a flow run's owner."""
+        with self._history.transaction() as connection:
+            cursor = connection.execute(
+                "INSERT INTO request (flow_run_id, kind, at_us, details) VALUES (?, ?, ?, ?)",
+                (flow_run_id.bytes, kind, at_us, to_json(dict(details))),
+            )
+            return Request(cursor.lastrowid or 0, flow_run_id, kind, at_us, dict(details))
+
+    def open_requests(self, flow_run_ids: Sequence[UUID]) -> list[Request]:
+        """Requests nobody has settled, for these flow runs, oldest first."""
+        if not flow_run_ids:
+            return []
+        sql = (
+            "SELECT id, flow_run_id, kind, at_us, details FROM request "
+            f"WHERE outcome IS NULL AND flow_run_id IN ({sqlite_reads.marks(flow_run_ids)}) ORDER BY id"
+        )
+        return [
+            Request(id, UUID(bytes=flow_run_id), kind, at_us, msgspec.json.decode(details))
+            for id, flow_run_id, kind, at_us, details in self._rows(sql, *(id.bytes for id in flow_run_ids))
+        ]
+
+    def settle_request(self, id: int, outcome: str) -> None:
+        """Note what became of a request."""
+        with self._history.transaction() as connection:
+            connection.execute("UPDATE request SET outcome = ? WHERE id = ?", (outcome, id))
+
+    # -- cache index
+
+    def cache_entry(self, key: str) -> CacheEntry | None:
+        """What a cache key stands for; expired entries too."""
+        rows = self._rows("SELECT result, task_run_id, created_us FROM cache WHERE key = ?", key)
+        for result, task_run_id, created_us in rows:
+            return CacheEntry(key, _decode_result(result), UUID(bytes=task_run_id), created_us)
+        return None
+
+    def forget_cache(self, key: str) -> None:
+        """Drop a cache key."""
+        with self._history.transaction() as connection:
+            connection.execute("DELETE FROM cache WHERE key = ?", (key,))
+
+    def key_parts(self, task_run_id: UUID) -> KeyParts | None:
+        """The parts of one task run's key."""
+        return self._parts("WHERE task_run_id = ?", task_run_id.bytes)
+
+    def previous_key_parts(self, task_key: str, before: UUID) -> KeyParts | None:
+        """The parts of the newest other run of this task created before that run; if it is unknown, of the newest."""
+        created_us = self._value("SELECT created_us FROM task_run WHERE id = ?", before.bytes)
+        if created_us is None:
+            created_us = 2**62
+        return self._parts(
+            "WHERE task_key = ? AND (created_us, task_run_id) < (?, ?) AND task_run_id <> ? "
+            "ORDER BY created_us DESC, task_run_id DESC LIMIT 1",
+            task_key,
+            created_us,
+            before.bytes,
+            before.bytes,
+        )
+
+    def _parts(self, where: str, *values: Any) -> KeyParts | None:
+        for task_run_id, task_key, parts, hit in self._rows(
+            f"SELECT task_run_id, task_key, parts, hit FROM key_parts {where}", *values
+        ):
+            return KeyParts(UUID(bytes=task_run_id), task_key, _decode_parts(parts), bool(hit))
+        return None
+
+    # -- health
+
+    def check(self) -> list[Problem]:
+        """Integrity of the files, and `fold(events) == row` for every run."""
+        problems = checks.integrity(self._history)
+        if not problems:
+            problems += checks.folds(self._history)
+        if (self._home / "logs.db").exists():
+            problems += checks.integrity(self._log_database())
+        return problems
+
+    # -- helpers
+
+    def _rows(self, sql: str, *values: Any) -> list[Any]:
+        with self._history.reading() as connection:
+            return connection.execute(sql, values).fetchall()
+
+    def _value(self, sql: str, *values: Any) -> Any:
+        with self._history.reading() as connection:
+            row = connection.execute(sql, values).fetchone()
+        return None if row is None else row[0]
+
+
+def _storable(text: str) -> str:
+    """Text without lone surrogates, which UTF-8 cannot express (file names that are no text bring them in)."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,61 @@
+"""The events by which a flow run changes hands: claimed by a new owner, or crashed with its dead one."""
+
+import uuid
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from prefect_nb.interfaces import Entry
+from prefect_nb.model.events import Claimed, StateRecorded, apply
+from prefect_nb.model.runs import FlowRun, Run, TaskRun
+from prefect_nb.model.states import StateType
+
+TAKEN_OVER = "Another process took its flow run over."
+
+
+def is_open(run: Run) -> bool:
+    """Whether a run can be left behind by a dead process: it has not ended, and does not rest in "NotReady"."""
+    return not run.is_final and not (run.state_type is StateType.PENDING and run.state_name == "NotReady")
+
+
+def claim(
+    run: FlowRun, task_runs: Iterable[TaskRun], owner_id: UUID, at_us: int, recoveries: int
+) -> tuple[FlowRun, list[Entry]]:
+    """The flow run under its new owner, and what to write: it is claimed, its open task runs have crashed."""
+    event = Claimed(run_id=run.id, at_us=at_us, owner_id=owner_id, epoch=run.epoch + 1, recoveries=recoveries)
+    claimed = apply(run, event)
+    entries = [Entry(claimed, event, run.id)]
+    entries += [_ended(task, StateType.CRASHED, at_us, TAKEN_OVER) for task in task_runs if is_open(task)]
+    assert isinstance(claimed, FlowRun)
+    return claimed, entries
+
+
+def crash(run: FlowRun, task_runs: Sequence[TaskRun], at_us: int, message: str) -> list[Entry]:
+    """What to write for an open flow run whose owner is dead."""
+    end = StateType.CANCELLED if run.state_type is StateType.CANCELLING else StateType.CRASHED
+    entries = [crash_task(task, at_us, message, end) for task in task_runs if is_open(task)]
+    if run.owner_id is not None:
+        # The same owner under a new epoch: should it wake up after all, nothing it writes counts any more.
+        claimed = Claimed(run.id, at_us, run.owner_id, run.epoch + 1, run.recoveries)
+        after = apply(run, claimed)
+        entries.append(Entry(after, claimed, run.id))
+        entries.append(_ended(after, end, at_us, message))
+    return entries
+
+
+def crash_task(run: TaskRun, at_us: int, message: str, end: StateType = StateType.CRASHED) -> Entry:
+    """What to write for an open task run whose executor is dead."""
+    if run.state_type is StateType.CANCELLING:
+        end = StateType.CANCELLED
+    return _ended(run, end, at_us, message)
+
+
+def _ended(run: Run, end: StateType, at_us: int, message: str) -> Entry:
+    event = StateRecorded(
+        run_id=run.id,
+        type=end,
+        name=end.value.capitalize(),
+        at_us=max(at_us, run.state_us + 1),
+        state_id=uuid.uuid4(),
+        message=message,
+    )
+    return Entry(apply(run, event), event, run.flow_run_id if isinstance(run, TaskRun) else run.id)

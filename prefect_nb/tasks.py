@@ -1,0 +1,537 @@
+"""`@task`: a function whose every call is a recorded run, with retries, caching, timeouts and concurrency."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import hashlib
+import inspect
+import types
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
+from prefect_nb.engine.task_run import TaskPlan
+from prefect_nb.exceptions import RunCancelled
+from prefect_nb.execution import drive, logs, pump
+from prefect_nb.execution.context import current_flow
+from prefect_nb.execution.futures import PrefectFuture, PrefectFutureList
+from prefect_nb.execution.scope import Scope
+from prefect_nb.execution.task_runs import TaskExecution
+from prefect_nb.home import Home
+from prefect_nb.interfaces import Runner
+from prefect_nb.model import policies
+from prefect_nb.model.signatures import Signature, check_reserved
+from prefect_nb.model.states import State
+from prefect_nb.settings import get_settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_MAX_DELAYS = 50
+HOOK_KINDS = ("completion", "failure", "running")
+
+
+class Task(Generic[P, R]):
+    """A task. Made by `@task`; the arguments are those of `task`."""
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        name: str | None = None,
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        version: str | None = None,
+        cache_policy: policies.CachePolicy | None = None,
+        cache_key_fn: Callable[[Any, dict[str, Any]], str | None] | None = None,
+        cache_expiration: datetime.timedelta | None = None,
+        task_run_name: str | Callable[..., str] | None = None,
+        retries: int | None = None,
+        retry_delay_seconds: float | list[float] | Callable[[int], list[float]] | None = None,
+        retry_jitter_factor: float | None = None,
+        persist_result: bool | None = None,
+        result_storage: Any = None,
+        result_serializer: Any = None,
+        result_storage_key: str | None = None,
+        cache_result_in_memory: bool = True,
+        timeout_seconds: float | None = None,
+        log_prints: bool | None = None,
+        refresh_cache: bool | None = None,
+        on_completion: list[Callable[..., Any]] | None = None,
+        on_failure: list[Callable[..., Any]] | None = None,
+        on_running: list[Callable[..., Any]] | None = None,
+        on_rollback: list[Callable[..., Any]] | None = None,
+        on_commit: list[Callable[..., Any]] | None = None,
+        retry_condition_fn: Callable[..., Any] | None = None,
+        viz_return_value: Any = None,
+    ) -> None:
+        if not callable(fn):
+            raise TypeError("'fn' must be callable")
+        if isinstance(fn, classmethod | staticmethod):
+            fn = cast("Callable[P, R]", fn.__func__)
+        check_reserved(fn)
+        settings = get_settings()
+        self.fn = fn
+        self.isasync = inspect.iscoroutinefunction(fn)
+        self.name = name or _function_name(fn)
+        self.description = description or inspect.getdoc(fn)
+        self.tags = frozenset(tags or ())
+        self.version = version
+        self.task_key = _task_key(fn)
+        self.task_run_name = task_run_name
+        self.retries = settings.task_default_retries if retries is None else retries
+        if retry_delay_seconds is None:
+            retry_delay_seconds = settings.task_default_retry_delay_seconds
+        self.retry_delay_seconds = retry_delay_seconds
+        self.retry_delays = retry_delays(self.retries, retry_delay_seconds)
+        if retry_jitter_factor is not None and retry_jitter_factor < 0:
+            raise ValueError("`retry_jitter_factor` must be >= 0.")
+        self.retry_jitter_factor = retry_jitter_factor
+        self.retry_condition_fn = _check_condition(retry_condition_fn)
+        self.timeout_seconds = None if timeout_seconds is None else float(timeout_seconds)
+        self.log_prints = log_prints
+        self.refresh_cache = settings.tasks_refresh_cache if refresh_cache is None else refresh_cache
+        self.cache_expiration = cache_expiration
+        self.cache_key_fn = cache_key_fn
+        self.cache_result_in_memory = cache_result_in_memory
+        self.result_storage = result_storage
+        self.result_serializer = result_serializer
+        self.result_storage_key = result_storage_key
+        self.viz_return_value = viz_return_value
+        self.persist_result = _persists(
+            persist_result,
+            cache_policy not in (None, policies.NO_CACHE)
+            or any(option is not None for option in (cache_key_fn, result_storage_key, result_storage, result_serializer)),
+        )
+        self.cache_policy = self._policy(cache_policy, settings.tasks_default_no_cache)
+        self.on_completion_hooks = check_hooks("on_completion", on_completion)
+        self.on_failure_hooks = check_hooks("on_failure", on_failure)
+        self.on_running_hooks = check_hooks("on_running", on_running)
+        self.on_rollback_hooks = check_hooks("on_rollback", on_rollback)
+        self.on_commit_hooks = check_hooks("on_commit", on_commit)
+        self._plans: dict[tuple[bool, bool], TaskPlan] = {}
+        self.__name__ = getattr(fn, "__name__", self.name)
+        self.__doc__ = fn.__doc__
+        self.__module__ = getattr(fn, "__module__", __name__)
+        self.__qualname__ = getattr(fn, "__qualname__", self.name)
+        self.__wrapped__ = fn
+
+    def _policy(self, chosen: policies.CachePolicy | None, default_none: bool) -> policies.CachePolicy:
+        if self.persist_result is False:
+            if self.cache_key_fn is not None or chosen not in (None, policies.NO_CACHE):
+                logs.install()
+                logs._task_logger.warning(
+                    "Task %r asks for caching and `persist_result=False` at once: nothing of it is cached.", self.name
+                )
+            return policies.NO_CACHE
+        if self.cache_key_fn is not None:
+            if chosen is not None:
+                logs.install()
+                logs._task_logger.warning(
+                    "Task %r has both `cache_policy` and `cache_key_fn`: `cache_key_fn` is used.", self.name
+                )
+            return policies.CachePolicy.from_cache_key_fn(self.cache_key_fn)
+        if chosen is not None:
+            return chosen
+        return policies.NO_CACHE if default_none else policies.DEFAULT
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The function's signature, read once."""
+        return Signature.of(self.fn)
+
+    @property
+    def hook_kinds(self) -> frozenset[str]:
+        """The kinds of hooks this task has."""
+        return frozenset(kind for kind in HOOK_KINDS if getattr(self, f"on_{kind}_hooks"))
+
+    def plan(self, persist: bool, has_upstream: bool) -> TaskPlan:
+        """What the engine needs to know for one run."""
+        plan = self._plans.get((persist, has_upstream))
+        if plan is None:
+            plan = self._plans[persist, has_upstream] = TaskPlan(
+                retries=self.retries,
+                ask_retry=self.retry_condition_fn is not None,
+                has_delay=any(self.retry_delays),
+                cached=persist and self.cache_policy != policies.NO_CACHE,
+                persisted=persist,
+                hooks=self.hook_kinds,
+                has_upstream=has_upstream,
+            )
+        return plan
+
+    def run_name(self, parameters: dict[str, Any]) -> str:
+        """A run's name from the `task_run_name` template or callable."""
+        return templated_name(self.task_run_name, parameters, "task_run_name")
+
+    # Calling
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @overload
+    def __call__(self, *args: Any, return_state: bool = ..., wait_for: Any = ..., **kwargs: Any) -> Any: ...
+
+    def __call__(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any:
+        """Run the task on this thread (an async task: give the coroutine that does) and return its value.
+
+        Args:
+            return_state: return the final `State` instead, and do not raise what the task raised.
+            wait_for: futures or states that must have completed first.
+        """
+        parameters = self.signature.bind(args, kwargs)
+        home = Home.current()
+        scope = current_scope(home)
+        execution = TaskExecution(
+            home,
+            self,
+            parameters,
+            scope=scope,
+            args=(args, kwargs),
+            wait_for=wait_for,
+            persist=self._persisted(scope, home),
+        )
+        if self.isasync:
+            return _run_awaiting(execution, return_state)
+        if execution.reusable is None:
+            execution.finish(drive.blocking(execution))
+        return execution.outcome(return_state)
+
+    def submit(
+        self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any
+    ) -> Any:
+        """Start a run of the task on the flow's task runner and return its future at once.
+
+        Args:
+            return_state: wait, and return the final `State` instead.
+            wait_for: futures or states that must have completed first.
+        """
+        scope = self._submitting_scope()
+        future = self._submit(scope.runner, self.signature.bind(args, kwargs), scope, wait_for)
+        if return_state:
+            future.wait()
+            return future.state
+        return future
+
+    def map(
+        self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any
+    ) -> Any:
+        """Start one run for each element of the iterable arguments; returns a `PrefectFutureList`, in order.
+
+        Strings, bytes and whatever is not iterable are given whole to every run; so is `unmapped(value)`.
+
+        Args:
+            return_state: wait, and return the final states instead.
+            wait_for: futures or states that must have completed before any of the runs.
+
+        Raises:
+            MappingLengthMismatch: the iterables have different lengths.
+            MappingMissingIterable: nothing to iterate over.
+        """
+        scope = self._submitting_scope()
+        supplied = self.signature.bind_supplied(args, kwargs)
+        futures = self._map(scope.runner, supplied, scope, wait_for)
+        if return_state:
+            futures.wait()
+            return [future.state for future in futures]
+        return futures
+
+    def submit_to(
+        self, runner: Runner, parameters: dict[str, Any], wait_for: Iterable[Any] | None = None
+    ) -> PrefectFuture[R]:
+        """Start a run on a given runner; what `TaskRunner.submit` calls."""
+        return self._submit(runner, self.signature.bind_names(parameters), self._submitting_scope(), wait_for)
+
+    def map_to(
+        self, runner: Runner, parameters: dict[str, Any], wait_for: Iterable[Any] | None = None
+    ) -> PrefectFutureList[R]:
+        """Start one run an element on a given runner; what `TaskRunner.map` calls."""
+        return self._map(runner, parameters, self._submitting_scope(), wait_for)
+
+    def _map(
+        self, runner: Runner, supplied: dict[str, Any], scope: Scope, wait_for: Iterable[Any] | None
+    ) -> PrefectFutureList[R]:
+        from prefect_nb.model.parameters import split_map_arguments
+
+        waited = {name: _wait_for_list(value) for name, value in supplied.items()}
+        children = split_map_arguments(self.signature, waited)
+        bound = [self.signature.bind_names(child) for child in children]
+        return PrefectFutureList([self._submit(runner, child, scope, wait_for) for child in bound])
+
+    def _submit(
+        self, runner: Runner, parameters: dict[str, Any], scope: Scope, wait_for: Iterable[Any] | None
+    ) -> PrefectFuture[R]:
+        home = Home.current()
+        execution = TaskExecution(
+            home,
+            self,
+            parameters,
+            scope=scope,
+            wait_for=list(wait_for) if wait_for is not None else None,
+            persist=self._persisted(scope, home),
+        )
+        return pump.submit(execution, runner, scope)
+
+    def _submitting_scope(self) -> Scope:
+        home = Home.current()
+        scope = current_scope(home)
+        if scope is None:
+            scope = detached_scope(home)
+        if scope.stopping:
+            raise RunCancelled(scope.reason)
+        return scope
+
+    def _persisted(self, scope: Scope | None, home: Home) -> bool:
+        if self.persist_result is not None:
+            return self.persist_result
+        if scope is not None and (scope.durable or scope.persist is not None):
+            return scope.durable or bool(scope.persist)
+        default = home.settings.tasks_default_persist_result
+        return home.settings.results_persist_by_default if default is None else default
+
+    # Variants
+
+    def with_options(self, **options: Any) -> Task[P, R]:
+        """A new task with some options changed; the others, hooks and key stay. Empty `tags` leave the old ones."""
+        known = inspect.signature(Task.__init__).parameters
+        for option in options:
+            if option not in known or option in ("self", "fn"):
+                raise TypeError(f"with_options() got an unexpected option {option!r}")
+        if not options.get("tags"):
+            options.pop("tags", None)
+        given = {name: value for name, value in options.items() if value is not None}
+        if given.get("cache_key_fn") is not None and "cache_policy" not in given:
+            given["cache_policy"] = None
+        clone = Task(self.fn, **{**self._options(), **given})
+        clone.task_key = self.task_key
+        return clone
+
+    def _options(self) -> dict[str, Any]:
+        names = (
+            "name", "description", "tags", "version", "cache_key_fn", "cache_expiration", "task_run_name", "retries",
+            "retry_delay_seconds", "retry_jitter_factor", "persist_result", "result_storage", "result_serializer",
+            "result_storage_key", "cache_result_in_memory", "timeout_seconds", "log_prints", "refresh_cache",
+            "retry_condition_fn", "viz_return_value",
+        )  # fmt: skip
+        options: dict[str, Any] = {name: getattr(self, name) for name in names}
+        if self.cache_key_fn is None and self.cache_policy != policies.DEFAULT:
+            options["cache_policy"] = self.cache_policy
+        for kind in ("completion", "failure", "running", "rollback", "commit"):
+            options[f"on_{kind}"] = list(getattr(self, f"on_{kind}_hooks")) or None
+        return options
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None or not isinstance(self.fn, types.FunctionType):
+            return self
+        bound = copy.copy(self)
+        bound.fn = types.MethodType(self.fn, instance)
+        bound.__dict__.pop("signature", None)
+        return bound
+
+    # Hooks as decorators
+
+    def on_completion(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Call `fn(task, run, state)` when a run completes."""
+        return self._add_hook("completion", fn)
+
+    def on_failure(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Call `fn(task, run, state)` when a run has failed for good."""
+        return self._add_hook("failure", fn)
+
+    def on_running(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Call `fn(task, run, state)` before each attempt."""
+        return self._add_hook("running", fn)
+
+    def on_rollback(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Call `fn(transaction)` when the transaction of a run is rolled back."""
+        return self._add_hook("rollback", fn)
+
+    def on_commit(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Call `fn(transaction)` when the transaction of a run commits."""
+        return self._add_hook("commit", fn)
+
+    def _add_hook(self, kind: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+        getattr(self, f"on_{kind}_hooks").append(fn)
+        self._plans.clear()
+        return fn
+
+    def __repr__(self) -> str:
+        return f"Task(name={self.name!r}, fn={self.__qualname__})"
+
+
+async def _run_awaiting(execution: TaskExecution, return_state: bool) -> Any:
+    if execution.reusable is None:
+        execution.finish(await drive.awaiting(execution))
+    return execution.outcome(return_state)
+
+
+@overload
+def task(fn: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def task(fn: None = None, /, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+
+def task(fn: Any = None, /, **options: Any) -> Any:
+    """Make a function a task.
+
+    Called, it runs on the caller's thread; `.submit()` and `.map()` run it on the flow's task runner.
+
+    Args:
+        name: of the task; default: the function's name.
+        description: default: the docstring.
+        tags: given to every run.
+        version: of the task, for people.
+        cache_policy: what a run's cache key is made of (`INPUTS`, `TASK_SOURCE`, ...; `NO_CACHE` for none). Giving one
+            keeps results. Default: inputs, source and flow run, used only where results are kept.
+        cache_key_fn: `(context, parameters) -> str | None`, instead of a policy.
+        cache_expiration: how long a kept result counts as a hit (timedelta).
+        task_run_name: template such as `"clean {date}"`, or a callable.
+        retries: further attempts after a failure.
+        retry_delay_seconds: seconds before each: a number, a list, or a callable such as `exponential_backoff(2)`.
+        retry_jitter_factor: spreads each delay by up to this share.
+        persist_result: keep the result on disk, whole and checked.
+        result_serializer: "pickle", "json", "compressed/pickle", ... or an instance.
+        timeout_seconds: how long one attempt may take.
+        log_prints: write prints to the run's log; None: as the flow does.
+        refresh_cache: compute and overwrite even on a hit.
+        on_completion, on_failure, on_running: hooks `(task, run, state)`.
+        retry_condition_fn: `(task, run, state) -> bool`, whether a failure deserves another attempt.
+    """
+    if fn is None:
+        return partial(_make, options)
+    return Task(fn, **options)
+
+
+def _make(options: dict[str, Any], fn: Callable[P, R]) -> Task[P, R]:
+    return Task(fn, **options)
+
+
+def current_scope(home: Home) -> Scope | None:
+    """What a task called here belongs to: the enclosing flow run, else the run this process is attached to."""
+    context = current_flow.get()
+    if context is not None and hasattr(context.execution, "scope"):
+        return cast("Scope", context.execution.scope)
+    return home.attached_scope()
+
+
+def detached_scope(home: Home) -> Scope:
+    """A scope for tasks submitted outside any flow run: each stands alone; a default runner carries them."""
+    found = home.__dict__.get("_detached")
+    if found is None:
+        from prefect_nb.execution.scope import DetachedScope
+        from prefect_nb.execution.task_runners import ThreadPoolTaskRunner
+
+        found = home.__dict__.setdefault("_detached", DetachedScope(ThreadPoolTaskRunner().open))
+    return cast("Scope", found)
+
+
+def _wait_for_list(value: Any) -> Any:
+    """A future of a list, mapped over: its list, once it is there."""
+    if isinstance(value, PrefectFuture):
+        return value.result()
+    if isinstance(value, State):
+        return value.result()
+    return value
+
+
+def _function_name(fn: Any) -> str:
+    name = getattr(fn, "__name__", None) or type(fn).__name__
+    return "unknown-lambda" if name == "<lambda>" else name
+
+
+def _task_key(fn: Any) -> str:
+    target = inspect.unwrap(fn)
+    target = getattr(target, "func", target)
+    code = getattr(target, "__code__", None)
+    digest = hashlib.sha256()
+    digest.update(str(getattr(target, "__module__", "")).encode())
+    if code is not None:
+        _digest_code(code, digest)
+    qualname = getattr(target, "__qualname__", type(target).__qualname__)
+    return f"{qualname}-{digest.hexdigest()[:8]}"
+
+
+def _digest_code(code: types.CodeType, digest: Any) -> None:
+    digest.update(code.co_code)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            _digest_code(constant, digest)
+        else:
+            digest.update(repr(constant).encode("utf-8", "backslashreplace"))
+    digest.update("\0".join(code.co_names).encode())
+
+
+def _persists(explicit: bool | None, implied: bool) -> bool | None:
+    if explicit is None and implied:
+        return True
+    return explicit
+
+
+def _check_condition(fn: Any) -> Any:
+    if fn is not None and not callable(fn):
+        raise TypeError(f"Expected `retry_condition_fn` to be callable, got {type(fn).__name__} instead.")
+    return fn
+
+
+def check_hooks(option: str, hooks: Any) -> list[Callable[..., Any]]:
+    """Hooks as a list of callables.
+
+    Raises:
+        TypeError: it is no list, or an item cannot be called.
+    """
+    if hooks is None:
+        return []
+    if not isinstance(hooks, list | tuple | set | frozenset):
+        raise TypeError(
+            f"Expected iterable for '{option}'; got {type(hooks).__name__} instead. Please provide a list of hooks to "
+            f"'{option}':\n\n@flow({option}=[hook1, hook2])\ndef my_flow():\n\tpass"
+        )
+    for hook in hooks:
+        if not callable(hook):
+            raise TypeError(
+                f"Expected callables in '{option}'; got {type(hook).__name__} instead. Please provide a list of hooks "
+                f"to '{option}':\n\n@flow({option}=[hook1, hook2])\ndef my_flow():\n\tpass"
+            )
+    return list(hooks)
+
+
+def retry_delays(retries: int, delays: float | list[float] | Callable[[int], list[float]] | None) -> tuple[float, ...]:
+    """Seconds before each further attempt; the last one serves for all that follow.
+
+    Raises:
+        ValueError: there are more than 50, or one is negative.
+    """
+    if delays is None:
+        return ()
+    if callable(delays):
+        delays = delays(retries)
+    listed = tuple(float(delay) for delay in delays) if isinstance(delays, list | tuple) else (float(delays),)
+    if len(listed) > _MAX_DELAYS:
+        raise ValueError("Can not configure more than 50 retry delays per task.")
+    if any(delay < 0 for delay in listed):
+        raise ValueError("`retry_delay_seconds` must not be negative.")
+    return listed
+
+
+def templated_name(template: Any, parameters: dict[str, Any], option: str) -> str:
+    """A run's name from a template over the parameters, or from a callable.
+
+    Raises:
+        TypeError: the callable gave something else than a string.
+        ValueError: the template names a parameter that does not exist.
+    """
+    if callable(template):
+        accepts = "parameters" in inspect.signature(template).parameters
+        name = template(parameters=parameters) if accepts else template()
+        if not isinstance(name, str):
+            raise TypeError(f"Callable {template} for `{option}` must return a string, got {type(name).__name__}.")
+        return name
+    if not isinstance(template, str):
+        raise TypeError(f"Expected string or callable for `{option}`; got {type(template).__name__} instead.")
+    now = datetime.datetime.now(datetime.UTC)
+    try:
+        return template.format(**{"date": now, **parameters})
+    except (KeyError, IndexError, AttributeError) as error:
+        raise ValueError(f"`{option}` {template!r} cannot be filled in: {error!r} is no parameter.") from None

@@ -1,0 +1,99 @@
+"""One engine, no colour: coroutines only where something is awaited, and nothing written twice."""
+
+import ast
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "prefect_nb"
+
+# Where `async def` may stand, and why. A name after the file allows that function alone.
+ALLOWED = {
+    "execution/drive*.py": "the drivers",
+    "notebook/*": "runs on the kernel's event loop",
+}
+
+Scope = ast.Module | ast.ClassDef
+
+
+def qualified_coroutines(source: str) -> Iterator[str]:
+    """`Class.method` or `function` of every `async def`, in order of appearance."""
+
+    def walk(node: ast.AST, path: tuple[str, ...]) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            name = getattr(child, "name", None)
+            inside = (*path, name) if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) else path
+            if isinstance(child, ast.AsyncFunctionDef):
+                yield ".".join(inside)
+            yield from walk(child, inside)
+
+    return walk(ast.parse(source), ())
+
+
+def twins(source: str) -> Iterator[str]:
+    """Pairs of functions in one scope that differ by colour alone: f and f_async, f_sync, async_f, af."""
+    tree = ast.parse(source)
+    for scope in ast.walk(tree):
+        if not isinstance(scope, Scope):
+            continue
+        functions = {node.name: node for node in scope.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+        for name in functions:
+            bare = name.strip("_")
+            for twin in (f"{bare}_async", f"{bare}_sync", f"async_{bare}", f"a{bare}", f"{bare}_aio"):
+                other = functions.get(name.replace(bare, twin))
+                # `live` and `alive` are no twins: the short prefix must mark a coroutine.
+                if other is not None and (twin != f"a{bare}" or isinstance(other, ast.AsyncFunctionDef)):
+                    yield f"{name} and {other.name}"
+
+
+def sources() -> Iterator[tuple[str, str]]:
+    for file in sorted(PACKAGE.rglob("*.py")):
+        yield file.relative_to(PACKAGE).as_posix(), file.read_text()
+
+
+def test_coroutines_stand_where_something_is_awaited():
+    found = [
+        f"{file}:{name}"
+        for file, source in sources()
+        for name in qualified_coroutines(source)
+        if not any(fnmatch(file, pattern) or fnmatch(f"{file}:{name}", pattern) for pattern in ALLOWED)
+    ]
+
+    assert found == [], "If users await it, say so in ALLOWED; else let a driver do the waiting."
+
+
+def test_every_allowance_is_used():
+    places = [
+        place
+        for file, source in sources()
+        for name in qualified_coroutines(source)
+        for place in (file, f"{file}:{name}")
+    ]
+
+    assert [pattern for pattern in ALLOWED if not any(fnmatch(place, pattern) for place in places)] == []
+
+
+def test_nothing_is_written_once_for_each_colour():
+    assert [f"{file}: {pair}" for file, source in sources() for pair in twins(source)] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("def run(): ...\nasync def run_async(): ...", ["run and run_async"]),
+        ("def run(): ...\nasync def arun(): ...", ["run and arun"]),
+        ("def _run_sync(): ...\nasync def _run(): ...", ["_run and _run_sync"]),
+        ("class Task:\n  def call(self): ...\n  async def async_call(self): ...", ["call and async_call"]),
+        ("def live(): ...\ndef alive(): ...\nasync def wait(): ...", []),
+    ],
+)
+def test_twins_are_seen(source: str, expected: list[str]):
+    assert list(twins(source)) == expected
+
+
+def test_nested_coroutines_are_seen():
+    source = "class Task:\n  def call(self):\n    if True:\n      async def inner(): ..."
+
+    assert list(qualified_coroutines(source)) == ["Task.call.inner"]
