@@ -139,9 +139,9 @@ class Flow(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
     @overload
-    def __call__(self, *args: Any, return_state: bool = ..., wait_for: Any = ..., **kwargs: Any) -> Any: ...
+    def __call__(self, *args: Any, return_state: bool, wait_for: Any = ..., **kwargs: Any) -> Any: ...
 
-    def __call__(
+    def __call__(  # type: ignore[misc]
         self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any
     ) -> Any:
         """Run the flow on this thread (an async flow: give the coroutine that does) and return its value.
@@ -167,7 +167,7 @@ class Flow(Generic[P, R]):
         return self._run(home, run, parameters, parent, dummy, wait_for, return_state, on_start)
 
     def resume(
-        self, flow_run_id: UUID, *, return_state: bool = False, force: bool = False, **run_fields: Any
+        self, flow_run_id: UUID, *, return_state: bool = False, force: bool = False
     ) -> Any:
         """Go on with a crashed or failed run of this flow: its parameters again, its kept task results reused.
 
@@ -247,7 +247,7 @@ class Flow(Generic[P, R]):
             return templated_name(self.flow_run_name, {"flow_name": self.name, **parameters}, "flow_run_name")
         from coolname import generate_slug
 
-        return cast("str", generate_slug(2))
+        return generate_slug(2)
 
     def _run(
         self,

@@ -224,10 +224,11 @@ class Store(Protocol):
         ...
 
     def crash(self, owner_ids: Sequence[UUID], at_us: int, message: str) -> list[Run]:
-        """In one transaction: every open flow run of these (dead) owners, its open task runs, and open task runs these
-        owners executed elsewhere become Crashed (a flow run found CANCELLING becomes Cancelled, and so do its
-        tasks); the flow runs' epochs rise so that nothing late is written; the owners are removed.
-        Task runs in Pending/"NotReady" stay as they are.
+        """Settle what dead owners left open, in one transaction.
+
+        Every open flow run of these owners, its open task runs, and open task runs these owners executed elsewhere
+        become Crashed (a flow run found CANCELLING becomes Cancelled, and so do its tasks); the flow runs' epochs rise
+        so that nothing late is written; the owners are removed. Task runs in Pending/"NotReady" stay as they are.
 
         Returns:
             The runs changed.

@@ -15,6 +15,7 @@ from prefect_nb.engine.task_run import TaskPlan
 from prefect_nb.exceptions import RunCancelled
 from prefect_nb.execution import drive, logs, pump
 from prefect_nb.execution.context import current_flow
+from prefect_nb.execution.flow_runs import FlowExecution
 from prefect_nb.execution.futures import PrefectFuture, PrefectFutureList
 from prefect_nb.execution.scope import Scope
 from prefect_nb.execution.task_runs import TaskExecution
@@ -170,9 +171,11 @@ class Task(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
     @overload
-    def __call__(self, *args: Any, return_state: bool = ..., wait_for: Any = ..., **kwargs: Any) -> Any: ...
+    def __call__(self, *args: Any, return_state: bool, wait_for: Any = ..., **kwargs: Any) -> Any: ...
 
-    def __call__(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any:
+    def __call__(  # type: ignore[misc]
+        self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any
+    ) -> Any:
         """Run the task on this thread (an async task: give the coroutine that does) and return its value.
 
         Args:
@@ -180,8 +183,7 @@ class Task(Generic[P, R]):
             wait_for: futures or states that must have completed first.
         """
         parameters = self.signature.bind(args, kwargs)
-        home = Home.current()
-        scope = current_scope(home)
+        home, scope = _surroundings()
         execution = TaskExecution(
             home,
             self,
@@ -261,7 +263,7 @@ class Task(Generic[P, R]):
     def _submit(
         self, runner: Runner, parameters: dict[str, Any], scope: Scope, wait_for: Iterable[Any] | None
     ) -> PrefectFuture[R]:
-        home = Home.current()
+        home, _ = _surroundings()
         execution = TaskExecution(
             home,
             self,
@@ -273,8 +275,7 @@ class Task(Generic[P, R]):
         return pump.submit(execution, runner, scope)
 
     def _submitting_scope(self) -> Scope:
-        home = Home.current()
-        scope = current_scope(home)
+        home, scope = _surroundings()
         if scope is None:
             scope = detached_scope(home)
         if scope.stopping:
@@ -408,11 +409,21 @@ def _make(options: dict[str, Any], fn: Callable[P, R]) -> Task[P, R]:
     return Task(fn, **options)
 
 
-def current_scope(home: Home) -> Scope | None:
-    """What a task called here belongs to: the enclosing flow run, else the run this process is attached to."""
+def _surroundings() -> tuple[Home, Scope | None]:
+    """Where a run started here is recorded, and what it belongs to."""
     context = current_flow.get()
-    if context is not None and hasattr(context.execution, "scope"):
-        return cast("Scope", context.execution.scope)
+    execution = context.execution if context is not None else None
+    if isinstance(execution, FlowExecution):
+        return execution.home, execution.scope
+    home = Home.current()
+    return home, home.attached_scope()
+
+
+def current_scope(home: Home) -> Scope | None:
+    """What a run started here belongs to: the enclosing flow run, else the run this process is attached to."""
+    context = current_flow.get()
+    if context is not None and isinstance(context.execution, FlowExecution):
+        return context.execution.scope
     return home.attached_scope()
 
 

@@ -12,8 +12,19 @@ import msgspec
 from prefect_nb.engine import commands as c
 from prefect_nb.engine.task_run import HOOK_OF, describe, interruption
 from prefect_nb.exceptions import Abort
-from prefect_nb.model.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed, Paused, Pending, Retrying
-from prefect_nb.model.states import Running, State, StateType
+from prefect_nb.model.states import (
+    AwaitingRetry,
+    Cancelled,
+    Completed,
+    Crashed,
+    Failed,
+    Paused,
+    Pending,
+    Retrying,
+    Running,
+    State,
+    StateType,
+)
 
 
 class FlowPlan(msgspec.Struct, frozen=True):
@@ -43,7 +54,8 @@ def flow_run(plan: FlowPlan) -> Steps:
         if plan.has_upstream:
             upstream = yield c.AwaitUpstream()
             if type(upstream) is c.NotReady:
-                return (yield c.Record(Pending(name="NotReady", message=upstream.message)))
+                waiting: State[Any] = yield c.Record(Pending(name="NotReady", message=upstream.message))
+                return waiting
         final = yield from _attempts(plan)
     except (Abort, GeneratorExit):
         raise
@@ -142,5 +154,5 @@ def _conclude(plan: FlowPlan, final: State[Any]) -> Steps:
     recorded: State[Any] = yield c.Record(final)
     kind = HOOK_OF.get(recorded.type)
     if kind in plan.hooks:
-        yield c.Fire(kind, recorded)  # type: ignore[arg-type]
+        yield c.Fire(kind, recorded)
     return recorded

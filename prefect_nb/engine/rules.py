@@ -5,7 +5,7 @@ documentation, so that the picture cannot be out of date.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -58,7 +58,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-@lru_cache(maxsize=None)
+@cache
 def rules_for(from_type: StateType, to_type: StateType) -> tuple[Rule, ...]:
     """The rules that look at moves between these types, in order; none where the table already allows the move."""
     rules = tuple(rule for rule in RULES if from_type in rule.from_types and to_type in rule.to_types)

@@ -49,7 +49,8 @@ def task_run(plan: TaskPlan) -> Steps:
         if plan.has_upstream:
             upstream = yield c.AwaitUpstream()
             if type(upstream) is c.NotReady:
-                return (yield c.Record(Pending(name="NotReady", message=upstream.message)))
+                waiting: State[Any] = yield c.Record(Pending(name="NotReady", message=upstream.message))
+                return waiting
         if plan.cached:
             hit = yield c.LookUp()
             if hit is not None:
@@ -141,7 +142,7 @@ def _conclude(plan: TaskPlan, final: State[Any]) -> Steps:
     recorded: State[Any] = yield c.Record(final)
     kind = HOOK_OF.get(recorded.type)
     if kind in plan.hooks:
-        yield c.Fire(kind, recorded)  # type: ignore[arg-type]
+        yield c.Fire(kind, recorded)
     return recorded
 
 

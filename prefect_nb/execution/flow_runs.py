@@ -186,7 +186,7 @@ class FlowExecution:
         """Show the state on the task run that stands for this flow run in its parent."""
         if self.dummy is None or self.parent is None:
             return
-        mirrored = State(type=state.type, name=state.name, message=state.message)
+        mirrored: State[Any] = State(type=state.type, name=state.name, message=state.message)
         mirrored.state_details.child_flow_run_id = self.run.id
         if self.dummy.events == 0:
             if self.dummy.state_type is not state.type:
@@ -265,10 +265,11 @@ class FlowExecution:
         )
 
     def _leave(self, tokens: tuple[Any, ...]) -> None:
-        for variable, token in zip(
-            (current_flow, current_task, logs.log_prints, logs.emit_to), tokens, strict=True
-        ):
-            variable.reset(token)
+        flow, task, prints, sink = tokens
+        current_flow.reset(flow)
+        current_task.reset(task)
+        logs.log_prints.reset(prints)
+        logs.emit_to.reset(sink)
 
     def settle(self, outcome: c.Outcome) -> c.Outcome:
         """What came out of the body, seen with what is known of the run."""

@@ -66,11 +66,11 @@ class PrefectFuture(Generic[R]):
         fn(self)
 
     def _wait(self, timeout: float | None) -> bool:
-        if self._final is not None:
+        if self.done():
             return True
         event = threading.Event()
         with _lock:
-            if self._final is not None:
+            if self.done():
                 return True
             self._waiters.append(event)
         with blocking.waiting():

@@ -129,7 +129,7 @@ def _like(value: Any, items: dict[Any, Any]) -> Any:
     return clone
 
 
-def find(value: Any, *, into_quotes: bool = False) -> list[tuple[Any, bool]]:
+def find(value: Any) -> list[tuple[Any, bool]]:
     """Every future and state in the value, with whether its failure is allowed, in order of appearance."""
     found: list[tuple[Any, bool]] = []
     _find(value, False, found, set())
@@ -152,8 +152,10 @@ def _find(value: Any, allowed: bool, found: list[tuple[Any, bool]], seen: set[in
 
 
 def resolve(value: Any) -> Any:
-    """`value` with finished futures and states replaced by their values (an allowed failure by its exception), and
-    marks taken off."""
+    """`value` with finished futures and states replaced by their values, and marks taken off.
+
+    An allowed failure is replaced by its exception.
+    """
     if not has_special(value):
         return value
     return _resolve(value, False)

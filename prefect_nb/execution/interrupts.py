@@ -34,7 +34,7 @@ def stoppable(scope: Scope) -> Iterator[None]:
 
     root = scope.root
 
-    def interrupted(signum: int, frame: FrameType | None) -> None:
+    def interrupted(_signum: int, _frame: FrameType | None) -> None:
         if root.stopping:
             if root.stopped_by_keyboard:
                 raise KeyboardInterrupt
@@ -64,7 +64,7 @@ def stoppable_task(scope: Scope) -> Iterator[None]:
         # Called from a signal handler or another thread; this call also wakes the loop.
         loop.call_soon_threadsafe(task.cancel)
 
-    def interrupted(signum: int, frame: FrameType | None) -> None:
+    def interrupted(_signum: int, _frame: FrameType | None) -> None:
         if scope.root.stopped_by_keyboard:
             raise KeyboardInterrupt
         scope.root.stop("Interrupted from the keyboard.", keyboard=True)

@@ -193,7 +193,7 @@ class Ledger:
 
     def _refused(self, error: Exception, items: list[Item], barriers: list[_Barrier]) -> list[Item]:
         if not isinstance(error, StorageFull | StoreUnavailable):
-            logger.exception("Writing the history failed.")
+            logger.error("Writing the history failed.", exc_info=error)
             error = StoreUnavailable(f"Writing the history failed: {error}")
         elif self.failure is None:
             logger.error("%s Trying again until it succeeds.", error)

@@ -46,7 +46,7 @@ class RunLogger(LoggerAdapter):
         return msg, kwargs
 
 
-def get_run_logger(context: Any = None, **extra: Any) -> RunLogger:
+def get_run_logger(context: Any = None, **extra: Any) -> RunLogger:  # noqa: ARG001 - Prefect's signature
     """The logger of the run this code runs in.
 
     Raises:

@@ -109,18 +109,17 @@ class Pumped:
         return self.execution.stopped()
 
     def _sleep(self, seconds: float) -> None:
-        execution = self.execution
-        scope = execution.scope
-        once = _Once(lambda: self._woken(stop))
-        stop = once.call
-        if scope is not None:
-            scope.stoppers.add(stop)
-        call_later(seconds, stop)
+        scope = self.execution.scope
+        assert scope is not None
+        once = _Once()
 
-    def _woken(self, stop: Any) -> None:
-        if self.execution.scope is not None:
-            self.execution.scope.stoppers.discard(stop)
-        self.advance(self.execution.stopped())
+        def wake() -> None:
+            scope.stoppers.discard(wake)
+            if once.first():
+                self.advance(self.execution.stopped())
+
+        scope.stoppers.add(wake)
+        call_later(seconds, wake)
 
     def _call(self) -> None:
         execution = self.execution
@@ -132,7 +131,7 @@ class Pumped:
         else:
             self.runner.start(self._call_in_thread, self.advance, execution.ledger.log)
 
-    def _call_in_thread(self, emit: Emit) -> c.Outcome:
+    def _call_in_thread(self, _emit: Emit) -> c.Outcome:
         return self.context.run(self._call_stoppably)
 
     def _call_stoppably(self) -> c.Outcome:
@@ -170,19 +169,15 @@ def _cancel_soon(loop: Any, task: Any) -> None:
 
 
 class _Once:
-    """Calls an action the first time it is called."""
+    """Says to the first who asks that they are the first."""
 
-    __slots__ = ("_action", "_lock")
+    __slots__ = ("_lock",)
 
-    def __init__(self, action: Any) -> None:
-        self._action = action
+    def __init__(self) -> None:
         self._lock = threading.Lock()
 
-    def call(self) -> None:
-        with self._lock:
-            action, self._action = self._action, None
-        if action is not None:
-            action()
+    def first(self) -> bool:
+        return self._lock.acquire(blocking=False)
 
 
 class _Countdown:
@@ -199,7 +194,7 @@ class _Countdown:
         for future in futures:
             future.add_done_callback(self._one_done)
 
-    def _one_done(self, future: PrefectFuture[Any]) -> None:
+    def _one_done(self, _future: PrefectFuture[Any]) -> None:
         with self._lock:
             self._left -= 1
             last = self._left == 0

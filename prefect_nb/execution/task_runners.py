@@ -43,7 +43,7 @@ class TaskRunner:
             self._runner = None
 
     def submit(
-        self, task: Any, parameters: dict[str, Any], wait_for: Iterable[Any] | None = None, dependencies: Any = None
+        self, task: Any, parameters: dict[str, Any], wait_for: Iterable[Any] | None = None
     ) -> PrefectFuture[Any]:
         """Start a run of `task` here; as `task.submit`, with the parameters by name."""
         if self._runner is None:
@@ -59,7 +59,7 @@ class TaskRunner:
         return task.map_to(self._runner, parameters, wait_for=wait_for)  # type: ignore[no-any-return]
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.options() == other.options()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self.options() == other.options()
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -87,9 +87,11 @@ class ThreadPoolTaskRunner(TaskRunner):
         self.max_workers = _check_workers(max_workers)
 
     def options(self) -> tuple[Any, ...]:
+        """Its size."""
         return (self.max_workers,)
 
     def open(self) -> Runner:
+        """A new pool."""
         from prefect_nb.runners.threads import ThreadRunner
 
         return ThreadRunner(self.max_workers or get_settings().task_runner_thread_pool_max_workers)
@@ -112,9 +114,11 @@ class ProcessPoolTaskRunner(TaskRunner):
         self.max_workers = _check_workers(max_workers)
 
     def options(self) -> tuple[Any, ...]:
+        """Its size."""
         return (self.max_workers,)
 
     def open(self) -> Runner:
+        """A new pool."""
         from prefect_nb.runners.processes import ProcessRunner
 
         return ProcessRunner(self.max_workers or get_settings().task_runner_process_pool_max_workers)

@@ -8,8 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from msgspec.structs import replace
-
 from prefect_nb.engine import commands as c
 from prefect_nb.engine.task_run import Steps, TaskPlan, task_run
 from prefect_nb.exceptions import InvalidMove, RunCancelled, SerializationError, StorageFull, TaskRunTimeoutError
@@ -24,7 +22,7 @@ from prefect_nb.execution.recorder import created, moved
 from prefect_nb.execution.scope import Scope
 from prefect_nb.interfaces import Entry
 from prefect_nb.model.events import Renamed, apply
-from prefect_nb.model.runs import TaskRun, to_datetime
+from prefect_nb.model.runs import TaskRun
 from prefect_nb.model.states import Failed, State, StateType
 
 if TYPE_CHECKING:
@@ -452,8 +450,8 @@ def _sources(value: Any, scope: Scope | None) -> list[dict[str, str]]:
         return [{"input_type": "task_run", "id": str(direct)}]
     if not inputs.has_special(value):
         if type(value) in (list, tuple) and scope is not None and len(value) <= 100:
-            ids = dict.fromkeys(id for id in map(scope.source_of, value) if id is not None)
-            return [{"input_type": "task_run", "id": str(id)} for id in ids]
+            known = dict.fromkeys(map(scope.source_of, value))
+            return [{"input_type": "task_run", "id": str(id)} for id in known if id is not None]
         return []
     ids = dict.fromkeys(
         item.task_run_id if isinstance(item, PrefectFuture) else item.state_details.task_run_id

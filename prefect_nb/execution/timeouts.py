@@ -36,7 +36,7 @@ def limit(seconds: float | None) -> Iterator[None]:
 
 @contextmanager
 def _by_alarm(seconds: float) -> Iterator[None]:
-    def ring(signum: int, frame: FrameType | None) -> None:
+    def ring(_signum: int, _frame: FrameType | None) -> None:
         raise BodyTimedOut
 
     outer_handler = signal.signal(signal.SIGALRM, ring)
@@ -77,7 +77,8 @@ def _by_exception(seconds: float) -> Iterator[None]:
 
 def raise_in_thread(ident: int, error: type[BaseException]) -> bool:
     """Have `error` raised in a thread at its next bytecode; False if there is no such thread."""
-    return ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(error)) == 1
+    reached: int = ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(error))
+    return reached == 1
 
 
 class Timer:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from prefect_nb.model.code_modules import module_imports, module_source_digest, resolve_import
+from prefect_nb.model.code_modules import is_library_name, module_imports, module_source_digest, resolve_import
 from prefect_nb.model.code_names import (
     is_builtin,
     is_library_function,
@@ -20,7 +20,7 @@ from prefect_nb.model.code_names import (
     reads_of,
 )
 from prefect_nb.model.code_source import source_of
-from prefect_nb.model.fingerprint_parts import DETAIL_LIMIT, Part, combine, seal
+from prefect_nb.model.fingerprint_parts import DETAIL_LIMIT, Part, Unhashable, combine, seal
 from prefect_nb.model.fingerprint_values import ValueDigester, type_name
 
 _MISSING: Any = object()
@@ -168,14 +168,14 @@ class CodeDigester(ValueDigester):
         return Part("helper", name, digest, detail)
 
     def _imported(self, module: str) -> Part:
-        if is_library_module(module):
+        if is_library_name(module):
             library = library_of(module)
             return Part("helper", module, seal("module", module.encode(), library.encode()).hex(), {"library": library})
         digest = seal("imported module", module_source_digest(module), *map(self._import_of, module_imports(module)))
         return Part("helper", module, digest.hex())
 
     def _import_of(self, module: str) -> bytes:
-        known = library_of(module).encode() if is_library_module(module) else module_source_digest(module)
+        known = library_of(module).encode() if is_library_name(module) else module_source_digest(module)
         return seal(module, known)
 
     def _code_detail(self, function: FunctionType) -> dict[str, str]:
@@ -190,8 +190,10 @@ class CodeDigester(ValueDigester):
         self.root_pieces = None
         if value is _MISSING:
             return Part(kind, name, _UNDEFINED.hex(), {"type": "undefined"})
-        digest = self.at(f"{kind} {name}", value).hex()
-        return Part(kind, name, digest, self._detail(value))
+        try:
+            return Part(kind, name, self.at(f"{kind} {name}", value).hex(), self._detail(value))
+        except RecursionError:
+            raise too_deep(value).within(f"{kind} {name}") from None
 
     def _detail(self, value: Any) -> dict[str, str]:
         detail = {"type": type_name(value)}
@@ -215,10 +217,9 @@ class CodeDigester(ValueDigester):
         return detail
 
 
-def digest_with_code(value: object) -> bytes:
-    """Return the digest of a value together with what the code in it reads."""
-    digester = CodeDigester()
-    return with_reached(digester, digester.digest(value))
+def too_deep(value: object) -> Unhashable:
+    """Return the refusal of a value nested deeper than Python recurses."""
+    return Unhashable(f"cannot hash {type_name(value)}: nested too deeply")
 
 
 def with_reached(digester: CodeDigester, digest: bytes) -> bytes:

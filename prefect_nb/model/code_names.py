@@ -3,7 +3,6 @@
 import builtins
 import dis
 import functools
-import importlib.metadata
 import os
 import sys
 import sysconfig
@@ -130,15 +129,20 @@ def _library(top: str) -> str:
     # the module's own dict: a lazy `__getattr__` may warn or import
     module = sys.modules.get(top)
     version: Any = vars(module).get("__version__") if isinstance(module, ModuleType) else None
-    if isinstance(version, str):
-        return f"{top} {version}"
+    return f"{top} {version if isinstance(version, str) else _installed_version(top)}".rstrip()
+
+
+def _installed_version(top: str) -> str:
+    from importlib import metadata  # slow to import, and seldom needed
+
     try:
-        return f"{top} {importlib.metadata.version(top)}"
-    except importlib.metadata.PackageNotFoundError:
-        owners = sorted(set(_distributions().get(top, ())))
-        return " ".join([top, *(f"{owner} {importlib.metadata.version(owner)}" for owner in owners)])
+        return metadata.version(top)
+    except metadata.PackageNotFoundError:
+        return " ".join(metadata.version(owner) for owner in sorted(set(_distributions().get(top, ()))))
 
 
 @functools.cache
 def _distributions() -> dict[str, list[str]]:
+    import importlib.metadata
+
     return dict(importlib.metadata.packages_distributions())

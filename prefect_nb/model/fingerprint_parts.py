@@ -86,6 +86,12 @@ def _rank(kind: str) -> int:
 
 
 def _difference(kind: str, name: str, was: list[Part], now: list[Part]) -> str:
+    if kind == "source" and not (was and now):
+        return (
+            f"ran because the function is now `{name}()`"
+            if now
+            else f"ran because the function is not `{name}()` any more"
+        )
     if not was:
         return f"ran because it now depends on {_title(kind, name)}"
     if not now:

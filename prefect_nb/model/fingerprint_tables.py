@@ -68,9 +68,9 @@ def _pandas_array(array: Any, digest: Digest) -> bytes:
     if isinstance(array, arrays.NumpyExtensionArray):
         data = array.to_numpy()
         return seal("numpy", dtype_name(data.dtype).encode(), buffer_digest(data, digest))
-    dtype = repr(array.dtype).encode()
     if isinstance(array, pd.Categorical):
         return seal("categorical", digest(array.codes), digest(array.categories), digest(array.ordered))
+    dtype = repr(array.dtype).encode()
     if isinstance(array, arrays.DatetimeArray | arrays.TimedeltaArray | arrays.PeriodArray):
         return seal("time", dtype, buffer_digest(array.asi8, digest))
     if isinstance(array, arrays.IntegerArray | arrays.FloatingArray | arrays.BooleanArray):
@@ -116,8 +116,10 @@ def _polars_data(series: Any, digest: Digest) -> bytes:
     import polars as pl
 
     match series.dtype:
-        case pl.Categorical() | pl.Enum():
+        case pl.Categorical():
             return _ipc(series.cast(pl.String))
+        case pl.Enum():
+            return digest(series.dtype.categories) + _ipc(series.cast(pl.String))
         case pl.Boolean():  # the bits beyond the last value are leftovers
             return _ipc(series.cast(pl.UInt8))
         case pl.Object():

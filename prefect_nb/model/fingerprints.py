@@ -7,7 +7,7 @@ class the user wrote counts as the class's code and the object's state. What can
 open files, locks, connections, generators and the like never get a weaker digest.
 """
 
-from prefect_nb.model.code_fingerprints import CodeDigester, digest_with_code, with_reached
+from prefect_nb.model.code_fingerprints import CodeDigester, too_deep, with_reached
 from prefect_nb.model.fingerprint_parts import Part, Unhashable, combine, explain
 
 __all__ = ["Part", "Unhashable", "combine", "explain", "hash_value", "value_part"]
@@ -18,10 +18,11 @@ def hash_value(value: object) -> str:
 
     Raises Unhashable, naming the type and the path to it, when the value or anything in it has no stable digest.
     """
+    digester = CodeDigester()
     try:
-        return digest_with_code(value).hex()
+        return with_reached(digester, digester.digest(value)).hex()
     except RecursionError:
-        raise Unhashable(f"cannot hash {type(value).__qualname__}: nested too deeply") from None
+        raise too_deep(value) from None
 
 
 def value_part(kind: str, name: str, value: object) -> Part:
@@ -30,9 +31,6 @@ def value_part(kind: str, name: str, value: object) -> Part:
     Raises Unhashable as `hash_value` does, the path beginning with the kind and name.
     """
     digester = CodeDigester()
-    try:
-        part = digester.part(kind, name, value)
-        digest = with_reached(digester, bytes.fromhex(part.digest)).hex()
-    except RecursionError:
-        raise Unhashable(f"cannot hash {type(value).__qualname__}: nested too deeply", f"{kind} {name}") from None
+    part = digester.part(kind, name, value)
+    digest = with_reached(digester, bytes.fromhex(part.digest)).hex()
     return Part(kind, name, digest, part.detail)

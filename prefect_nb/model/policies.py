@@ -5,9 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol, Self
 from uuid import UUID
 
-from prefect_nb.model.code_fingerprints import code_parts
-from prefect_nb.model.fingerprint_parts import Part, combine
-from prefect_nb.model.fingerprints import hash_value, value_part
+from prefect_nb.model.fingerprint_parts import Part, combine, seal
 
 
 class _Task(Protocol):
@@ -121,7 +119,14 @@ class CachePolicy:
 
 
 def _custom_part(policy: CachePolicy, key: str) -> Part:
-    return Part("custom", type(policy).__name__, hash_value(key), {"value": key[:200]})
+    digest = seal("custom", key.encode("utf-8", "surrogatepass"))
+    return Part("custom", type(policy).__name__, digest.hex(), {"value": key[:200]})
+
+
+def _value_parts(kind: str, values: dict[str, Any]) -> list[Part]:
+    from prefect_nb.model.fingerprints import value_part  # slow to import, and needed for the first key only
+
+    return [value_part(kind, name, values[name]) for name in sorted(values)]
 
 
 class _OfParts(CachePolicy):
@@ -213,6 +218,8 @@ class TaskSource(_OfParts):
         self, task_ctx: TaskContext, inputs: dict[str, Any], flow_parameters: dict[str, Any]
     ) -> list[Part] | None:
         """Return a part for each thing the task's function depends on."""
+        from prefect_nb.model.code_fingerprints import code_parts  # slow to import, and needed for the first key only
+
         return code_parts(task_ctx.task.fn)
 
 
@@ -226,8 +233,7 @@ class Inputs(_OfParts):
         self, task_ctx: TaskContext, inputs: dict[str, Any], flow_parameters: dict[str, Any]
     ) -> list[Part] | None:
         """Return a part for each input; none for a task without inputs."""
-        kept = sorted(set(inputs or ()) - set(self.exclude))
-        return [value_part("input", name, inputs[name]) for name in kept]
+        return _value_parts("input", {name: inputs[name] for name in inputs if name not in self.exclude})
 
     def __sub__(self, other: str) -> CachePolicy:
         super().__sub__(other)
@@ -243,7 +249,7 @@ class FlowParameters(_OfParts):
         self, task_ctx: TaskContext, inputs: dict[str, Any], flow_parameters: dict[str, Any]
     ) -> list[Part] | None:
         """Return a part for each parameter; none outside a flow or without parameters."""
-        return [value_part("flow_parameter", name, value) for name, value in sorted((flow_parameters or {}).items())]
+        return _value_parts("flow_parameter", flow_parameters or {})
 
 
 class RunId(_OfParts):
@@ -255,7 +261,7 @@ class RunId(_OfParts):
         """Return one part for the run."""
         run = task_ctx.task_run
         kind, run_id = ("flow run", run.flow_run_id) if run.flow_run_id else ("task run", run.id)
-        return [Part("run", kind, hash_value(str(run_id)), {"id": str(run_id)})]
+        return [Part("run", kind, seal(kind, str(run_id).encode()).hex(), {"id": str(run_id)})]
 
 
 INPUTS = Inputs()

@@ -17,7 +17,7 @@ from prefect_nb.exceptions import CancelledRun, CrashedRun, FailedRun, MissingRe
 R = TypeVar("R")
 
 
-class StateType(str, enum.Enum):
+class StateType(enum.StrEnum):
     """The closed set of what a run can be in."""
 
     SCHEDULED = "SCHEDULED"
@@ -29,11 +29,6 @@ class StateType(str, enum.Enum):
     CRASHED = "CRASHED"
     PAUSED = "PAUSED"
     CANCELLING = "CANCELLING"
-
-    def __str__(self) -> str:
-        return self.value
-
-    __hash__ = str.__hash__
 
 
 TERMINAL_STATES = frozenset({StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED})
@@ -149,7 +144,7 @@ class State(msgspec.Struct, Generic[R], kw_only=True, eq=False):
         """Whether the run has ended."""
         return self.type in TERMINAL_STATES
 
-    def result(self, raise_on_failure: bool = True, retry_result_failure: bool = True) -> Any:
+    def result(self, raise_on_failure: bool = True, retry_result_failure: bool = True) -> Any:  # noqa: ARG002
         """The run's value; for a run that did not complete, its exception.
 
         Args:

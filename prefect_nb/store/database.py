@@ -95,7 +95,7 @@ class Database:
         unclean = self._inspect()
         with self._translated():
             # Looked at through a connection that cannot write: closing it leaves a damaged file and its log as they are.
-            reader = self._connect("ro")
+            reader = self._connect(self._read_mode())
             try:
                 version = self._verify(reader, unclean)
             except BaseException:
@@ -186,6 +186,10 @@ class Database:
                 raise self._damaged(verdict)
         return int(version)
 
+    def _read_mode(self) -> Literal["ro", "rw"]:
+        # A rollback journal left by a crash has to be rolled back by whoever reads first.
+        return "ro" if self._journal == "WAL" and not Path(f"{self.path}-journal").exists() else "rw"
+
     def _connect(self, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
         return _configured(
             sqlite3.connect(
@@ -237,7 +241,7 @@ class Database:
             try:
                 connection = self._readers.pop()
             except IndexError:
-                connection = self._connect("ro")
+                connection = self._connect(self._read_mode())
             try:
                 yield connection
             finally:

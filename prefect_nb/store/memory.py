@@ -9,7 +9,7 @@ from uuid import UUID
 
 from prefect_nb.exceptions import ObjectNotFound, StoreUnavailable
 from prefect_nb.interfaces import CacheEntry, Change, Entry, KeyParts, LogLine, Owner, Problem, Request, RunQuery
-from prefect_nb.model.events import Event, FlowRunCreated, TaskRunCreated, fold
+from prefect_nb.model.events import Event, fold
 from prefect_nb.model.runs import FlowRun, Run, TaskRun
 from prefect_nb.store import takeover
 
@@ -61,13 +61,15 @@ class MemoryStore:
         closed = {r.id for r in self._runs.values() if isinstance(r, TaskRun) and r.flow_run_id is None and r.is_final}
         for entry in entries:
             run, row = entry.run, self._runs.get(entry.run.id)
-            follows = run.events == (row.events + 1 if row else 1)
-            creates = isinstance(entry.event, TaskRunCreated | FlowRunCreated)
-            if run.id in closed or not follows or creates != (row is None):
+            number = run.events - 1
+            written = row.events if row else 0
+            if number < written and self.events(run.id)[number] == entry.event:
+                continue
+            if run.id in closed or number != written:
                 closed.add(run.id)
                 continue
             self._runs[run.id] = run
-            self._changes.append(Change(len(self._changes) + 1, run.id, run.events - 1, entry.event))
+            self._changes.append(Change(len(self._changes) + 1, run.id, number, entry.event))
 
     def flow_run(self, id: UUID) -> FlowRun | None:
         """One flow run."""
@@ -95,6 +97,7 @@ class MemoryStore:
                     and (query.task_key is None or run.id in of_task)
                 ),
                 query,
+                FlowRun,
             )
 
     def task_runs(self, query: RunQuery) -> list[TaskRun]:
@@ -112,11 +115,12 @@ class MemoryStore:
                     and (query.flow_name is None or run.flow_run_id in flows)
                 ),
                 query,
+                TaskRun,
             )
 
-    def _select(self, runs: Iterable[R], query: RunQuery) -> list[R]:
+    def _select(self, runs: Iterable[R], query: RunQuery, kind: type[R]) -> list[R]:
         before = self._runs.get(query.before) if query.before else None
-        if query.before and before is None:
+        if query.before and not isinstance(before, kind):
             return []
         part = _ascii_lower(query.name_contains or "")
         found = [
@@ -132,7 +136,7 @@ class MemoryStore:
             and (before is None or _age(run) < _age(before))
         ]
         found.sort(key=_age, reverse=not query.oldest_first)
-        return found[: query.limit]
+        return found[: query.limit if query.limit >= 0 else None]
 
     def resolve_run(self, text: str) -> list[Run]:
         """Runs by id, by a prefix of the id, or by exact name."""
@@ -221,7 +225,7 @@ class MemoryStore:
     def crash(self, owner_ids: Sequence[UUID], at_us: int, message: str) -> list[Run]:
         """End every open run of these dead owners."""
         with self._lock:
-            theirs = [run for run in self._runs.values() if run.owner_id in owner_ids and takeover.is_open(run)]
+            theirs = [run for run in self._runs.values() if run.owner_id in owner_ids and not run.is_final]
             entries: list[Entry] = []
             for run in theirs:
                 if isinstance(run, FlowRun):
@@ -229,7 +233,7 @@ class MemoryStore:
                     self._settle_cancels(run.id, entries[-1].run.state_name.lower())
             ended = {entry.run.id for entry in entries}
             for run in theirs:
-                if isinstance(run, TaskRun) and run.id not in ended:
+                if isinstance(run, TaskRun) and run.id not in ended and takeover.is_open(run):
                     entries.append(takeover.crash_task(run, at_us, message))
             self._append(entries)
             for id in owner_ids:

@@ -34,11 +34,11 @@ if sys.platform == "win32":
         unlock(descriptor)
         return False
 
-    def holder(descriptor: int) -> int | None:
+    def holder(_descriptor: int) -> int | None:
         """The process that holds it, where the system tells."""
         return None
 
-    def still_ours(descriptor: int) -> bool:
+    def still_ours(_descriptor: int) -> bool:
         """Whether this process, which took the lock, has it yet."""
         return True
 

@@ -1,5 +1,6 @@
 """Snapshots and events as rows, and the statements that write them. This is the hot path."""
 
+import logging
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,31 +8,33 @@ from uuid import UUID
 
 from prefect_nb.interfaces import Entry
 from prefect_nb.model.codec import encode
-from prefect_nb.model.events import FlowRunCreated, TaskRunCreated, time_of
+from prefect_nb.model.events import time_of
 from prefect_nb.model.runs import FlowRun, Run, TaskRun
+
+logger = logging.getLogger("prefect_nb.store")
 
 Row = tuple[Any, ...]
 
 TASK_COLUMNS = (
     "id, flow_run_id, parent_id, task_key, dynamic_key, name, kind, state_type, state_name, "
-    "created_us, start_us, end_us, owner_id, tags, body"
+    "created_us, start_us, end_us, owner_id, events, tags, body"
 )
 FLOW_COLUMNS = (
     "id, flow_name, name, kind, state_type, state_name, created_us, start_us, end_us, "
-    "parent_task_run_id, parent_flow_run_id, owner_id, epoch, tags, body"
+    "parent_task_run_id, parent_flow_run_id, owner_id, epoch, events, tags, body"
 )
 
 _INSERT_EVENT = "INSERT INTO event (run_id, number, at_us, body) VALUES (?, ?, ?, ?)"
-_INSERT_TASK = f"INSERT INTO task_run ({TASK_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-_INSERT_FLOW = f"INSERT INTO flow_run ({FLOW_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT_TASK = f"INSERT INTO task_run ({TASK_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT_FLOW = f"INSERT INTO flow_run ({FLOW_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 # A task run outside any flow run has no epoch to guard it. It never leaves a final state, so a writer that was declared
 # dead is stopped by that.
 _UPDATE_TASK = """
-    UPDATE task_run SET name = ?, state_type = ?, state_name = ?, start_us = ?, end_us = ?, body = ?
-    WHERE id = ? AND (flow_run_id IS NOT NULL OR state_type NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'CRASHED'))"""
+    UPDATE task_run SET name = ?, state_type = ?, state_name = ?, start_us = ?, end_us = ?, events = ?, body = ?
+    WHERE id = ? AND events = ? AND (flow_run_id IS NOT NULL OR state_type NOT IN ('COMPLETED', 'FAILED', 'CANCELLED', 'CRASHED'))"""
 _UPDATE_FLOW = """
     UPDATE flow_run SET name = ?, state_type = ?, state_name = ?, start_us = ?, end_us = ?, owner_id = ?, epoch = ?,
-    body = ? WHERE id = ?"""
+    events = ?, body = ? WHERE id = ? AND events = ?"""
 
 
 class OutOfStep(Exception):
@@ -64,6 +67,7 @@ def task_row(run: TaskRun) -> Row:
         run.start_us,
         run.end_us,
         key(run.owner_id),
+        run.events,
         to_json(run.tags) if run.tags else None,
         to_json(run),
     )
@@ -85,6 +89,7 @@ def flow_row(run: FlowRun) -> Row:
         key(run.parent_flow_run_id),
         key(run.owner_id),
         run.epoch,
+        run.events,
         to_json(run.tags) if run.tags else None,
         to_json(run),
     )
@@ -98,14 +103,15 @@ def append(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
     """
     events: list[Row] = []
     last: dict[bytes, Run] = {}
-    created: set[bytes] = set()
+    first: dict[bytes, int] = {}
     for entry in entries:
         run, event = entry.run, entry.event
         run_key = run.id.bytes
-        events.append((run_key, run.events - 1, time_of(event), encode(event).decode()))
+        number = run.events - 1
+        events.append((run_key, number, time_of(event), encode(event).decode()))
+        if run_key not in first:
+            first[run_key] = number
         last[run_key] = run
-        if type(event) is TaskRunCreated or type(event) is FlowRunCreated:
-            created.add(run_key)
     connection.executemany(_INSERT_EVENT, events)
 
     new_tasks: list[Row] = []
@@ -113,15 +119,16 @@ def append(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
     tasks: list[Row] = []
     flows: list[Row] = []
     for run_key, run in last.items():
+        number = first[run_key]
         if isinstance(run, TaskRun):
-            if run_key in created:
+            if number == 0:
                 new_tasks.append(task_row(run))
             else:
-                tasks.append(_task_changes(run))
-        elif run_key in created:
+                tasks.append(_task_changes(run, number))
+        elif number == 0:
             new_flows.append(flow_row(run))
         else:
-            flows.append(_flow_changes(run))
+            flows.append(_flow_changes(run, number))
     if new_flows:
         connection.executemany(_INSERT_FLOW, new_flows)
     if new_tasks:
@@ -132,41 +139,66 @@ def append(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
 
 
 def following(connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[Entry]:
-    """The entries that follow what is there. From the first that does not, a run's entries are left out."""
-    expected: dict[UUID, int] = {}
-    out_of_step: set[UUID] = set()
+    """The entries that follow what is there.
+
+    What was written before is left out silently: a commit may have succeeded although its writer was told otherwise.
+    From the first entry that does not fit, a run's entries are left out with a warning.
+    """
+    written: dict[UUID, list[str]] = {}
+    refused: set[UUID] = set()
     kept: list[Entry] = []
     for entry in entries:
-        run = entry.run
-        if run.id not in expected:
-            expected[run.id] = _next_number(connection, run)
-        creates = isinstance(entry.event, TaskRunCreated | FlowRunCreated)
-        if run.id in out_of_step or run.events - 1 != expected[run.id] or creates != (run.events == 1):
-            out_of_step.add(run.id)
+        run, event = entry.run, entry.event
+        if run.id not in written:
+            written[run.id] = _bodies(connection, run)
+            if _has_ended_alone(connection, run):
+                refused.add(run.id)
+        bodies, number, body = written[run.id], run.events - 1, to_json(event)
+        if number < len(bodies) and bodies[number] == body:
             continue
-        expected[run.id] += 1
+        if run.id in refused or number != len(bodies):
+            refused.add(run.id)
+            logger.warning(
+                "%s of run %r (%s) does not follow its history and was left out.",
+                type(event).__name__,
+                run.name,
+                run.id,
+            )
+            continue
+        bodies.append(body)
         kept.append(entry)
     return kept
 
 
-def _next_number(connection: sqlite3.Connection, run: Run) -> int:
-    if isinstance(run, TaskRun) and run.flow_run_id is None:
-        final = connection.execute(
-            "SELECT 1 FROM task_run WHERE id = ? AND state_type IN ('COMPLETED', 'FAILED', 'CANCELLED', 'CRASHED')",
-            (run.id.bytes,),
-        ).fetchone()
-        if final:
-            return -1
-    query = "SELECT coalesce(max(number) + 1, 0) FROM event WHERE run_id = ?"
-    number: int = connection.execute(query, (run.id.bytes,)).fetchone()[0]
-    return number
+def _bodies(connection: sqlite3.Connection, run: Run) -> list[str]:
+    rows = connection.execute("SELECT body FROM event WHERE run_id = ? ORDER BY number", (run.id.bytes,))
+    return [body for (body,) in rows]
 
 
-def _task_changes(run: TaskRun) -> Row:
-    return (run.name, run.state_type.value, run.state_name, run.start_us, run.end_us, to_json(run), run.id.bytes)
+def _has_ended_alone(connection: sqlite3.Connection, run: Run) -> bool:
+    row = connection.execute(
+        "SELECT 1 FROM task_run WHERE id = ? AND flow_run_id IS NULL "
+        "AND state_type IN ('COMPLETED', 'FAILED', 'CANCELLED', 'CRASHED')",
+        (run.id.bytes,),
+    ).fetchone()
+    return row is not None
 
 
-def _flow_changes(run: FlowRun) -> Row:
+def _task_changes(run: TaskRun, first: int) -> Row:
+    return (
+        run.name,
+        run.state_type.value,
+        run.state_name,
+        run.start_us,
+        run.end_us,
+        run.events,
+        to_json(run),
+        run.id.bytes,
+        first,
+    )
+
+
+def _flow_changes(run: FlowRun, first: int) -> Row:
     return (
         run.name,
         run.state_type.value,
@@ -175,6 +207,8 @@ def _flow_changes(run: FlowRun) -> Row:
         run.end_us,
         key(run.owner_id),
         run.epoch,
+        run.events,
         to_json(run),
         run.id.bytes,
+        first,
     )

@@ -81,11 +81,7 @@ class SqliteStore:
         except (OutOfStep, sqlite3.IntegrityError):
             pass
         with self._history.transaction() as connection:
-            kept = following(connection, entries)
-            logger.warning(
-                "%d events did not follow their runs' histories and were left out.", len(entries) - len(kept)
-            )
-            return write(connection, kept, fences, caches, parts)
+            return write(connection, following(connection, entries), fences, caches, parts)
 
     # -- reading runs
 

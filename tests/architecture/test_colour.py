@@ -12,8 +12,15 @@ PACKAGE = Path(__file__).parents[2] / "prefect_nb"
 # Where `async def` may stand, and why. A name after the file allows that function alone.
 ALLOWED = {
     "execution/drive*.py": "the drivers",
+    "execution/calls.py:call_awaiting": "calls a body that is a coroutine function",
+    "execution/*_runs.py:*Execution.*": "what the awaiting driver is answered with",
+    "execution/pump.py:*._await_and_advance": "bodies that are coroutine functions, under the pump",
+    "flows.py:_run_awaiting": "what calling an async flow returns, to be awaited",
+    "tasks.py:_run_awaiting": "what calling an async task returns, to be awaited",
     "notebook/*": "runs on the kernel's event loop",
 }
+
+ENDINGS = ("_async", "_awaiting", "_aio", "_sync")
 
 Scope = ast.Module | ast.ClassDef
 
@@ -33,7 +40,7 @@ def qualified_coroutines(source: str) -> Iterator[str]:
 
 
 def twins(source: str) -> Iterator[str]:
-    """Pairs of functions in one scope that differ by colour alone: f and f_async, f_sync, async_f, af."""
+    """Pairs of functions in one scope that differ by colour alone: f and f_async, f_awaiting, f_sync, async_f, af."""
     tree = ast.parse(source)
     for scope in ast.walk(tree):
         if not isinstance(scope, Scope):
@@ -41,7 +48,7 @@ def twins(source: str) -> Iterator[str]:
         functions = {node.name: node for node in scope.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
         for name in functions:
             bare = name.strip("_")
-            for twin in (f"{bare}_async", f"{bare}_sync", f"async_{bare}", f"a{bare}", f"{bare}_aio"):
+            for twin in (*(bare + ending for ending in ENDINGS), f"async_{bare}", f"a{bare}"):
                 other = functions.get(name.replace(bare, twin))
                 # `live` and `alive` are no twins: the short prefix must mark a coroutine.
                 if other is not None and (twin != f"a{bare}" or isinstance(other, ast.AsyncFunctionDef)):
@@ -84,6 +91,7 @@ def test_nothing_is_written_once_for_each_colour():
     [
         ("def run(): ...\nasync def run_async(): ...", ["run and run_async"]),
         ("def run(): ...\nasync def arun(): ...", ["run and arun"]),
+        ("def fire(): ...\nasync def fire_awaiting(): ...", ["fire and fire_awaiting"]),
         ("def _run_sync(): ...\nasync def _run(): ...", ["_run and _run_sync"]),
         ("class Task:\n  def call(self): ...\n  async def async_call(self): ...", ["call and async_call"]),
         ("def live(): ...\ndef alive(): ...\nasync def wait(): ...", []),

@@ -56,7 +56,9 @@ BASE = """
 SAME = {
     "the same cell in another kernel": BASE,
     "moved down": "\n\n\n" + BASE,
-    "a comment": BASE.replace("return x + 1", "return x + 1  # one more").replace("def helper", "# help\n    def helper"),
+    "a comment": BASE.replace("return x + 1", "return x + 1  # one more").replace(
+        "def helper", "# help\n    def helper"
+    ),
     "blank lines": BASE.replace("    def clean", "\n\n\n    def clean").replace("return x", "\n        return x"),
     "a docstring": BASE.replace("return [", '"""Clean it."""\n        return ['),
     "a docstring of the helper": BASE.replace("return x + 1", "'more'\n        return x + 1"),
@@ -70,8 +72,12 @@ SAME = {
         return x + 1
     THRESHOLD = 3
 """,
-    "a task decorator": BASE.replace("    def clean", "    task = lambda **_: lambda f: f\n    @task(retries=3)\n    def clean"),
-    "deeper indentation": BASE.replace("    def clean(x, y=2):\n        return", "    if True:\n        def clean(x, y=2):\n             return"),
+    "a task decorator": BASE.replace(
+        "    def clean", "    task = lambda **_: lambda f: f\n    @task(retries=3)\n    def clean"
+    ),
+    "deeper indentation": BASE.replace(
+        "    def clean(x, y=2):\n        return", "    if True:\n        def clean(x, y=2):\n             return"
+    ),
 }
 
 CHANGED = {
@@ -186,7 +192,9 @@ def test_the_roles_of_two_equally_named_helpers_are_told_apart(tmp_path, monkeyp
     module = "def f(x): return g(x)\ndef g(x): return x {}"
     keys = []
     for one, other in (("+ 1", "- 1"), ("- 1", "+ 1")):
-        names = [write_module(tmp_path, monkeypatch, name, module.format(op)) for name, op in (("ma", one), ("mb", other))]
+        names = [
+            write_module(tmp_path, monkeypatch, name, module.format(op)) for name, op in (("ma", one), ("mb", other))
+        ]
         opened = notebook(f"import {names[0]}, {names[1]}\ndef clean(x): return {names[0]}.f(x) * {names[1]}.f(x)")
         keys.append(opened.key())
     assert keys[0] != keys[1]
@@ -287,6 +295,29 @@ def test_an_import_inside_a_function_counts_the_same_before_and_after_it_ran(tmp
     assert opened.key() == before
 
 
+def test_a_library_imported_inside_a_function_counts_the_same_before_and_after(tmp_path):
+    program = """
+import sys
+from prefect_nb.model.code_fingerprints import code_parts
+def clean(x):
+    import yaml
+    from json.tool import main
+    return yaml.safe_load(x)
+before = code_parts(clean)
+assert not {"yaml", "json.tool"} & {*sys.modules}
+clean("1")
+assert code_parts(clean) == before
+print([(part.name, part.detail) for part in before[1:]])
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "'library': 'yaml " in done.stdout
+    assert "'library': 'Python 3" in done.stdout
+
+
 def test_a_module_edited_but_not_reloaded_counts_as_what_runs(tmp_path, monkeypatch):
     write_module(tmp_path, monkeypatch, "helpers_under_test", MODULE)
     loaded = importlib.import_module("helpers_under_test")
@@ -366,7 +397,15 @@ def test_callables_that_are_no_functions_have_parts_too():
     def plain(x, y):
         return x + y
 
-    made = [Adder(1), Adder(2), Adder(1).add, Adder(2).add, functools.partial(plain, 1), functools.partial(plain, 2), len]
+    made = [
+        Adder(1),
+        Adder(2),
+        Adder(1).add,
+        Adder(2).add,
+        functools.partial(plain, 1),
+        functools.partial(plain, 2),
+        len,
+    ]
     assert len({combine(code_parts(item)) for item in made}) == len(made)
     assert combine(code_parts(Adder(1).add)) == combine(code_parts(Adder(1).add))
 

@@ -250,6 +250,7 @@ DIFFERENT = [
     pl.Series(["a", "b"]),
     pl.Series(["a", "b"], dtype=pl.Categorical),
     pl.Series(["a", "b"], dtype=pl.Enum(["a", "b"])),
+    pl.Series(["a", "b"], dtype=pl.Enum(["b", "a"])),
     pl.Series([[1], [2, 3]]),
     pl.Series([[1, 2], [3]]),
     pl.Series([{"a": 1}]),
@@ -328,7 +329,10 @@ GRID = np.arange(12.0).reshape(3, 4)
         (pl.Series(["a", None, "c"]).drop_nulls(), pl.Series(["a", "c"])),
         (pl.Series([[1], None, [3]]).drop_nulls(), pl.Series([[1], [3]])),
         (pl.Series([True, False, None, True])[1:], pl.Series([False, None, True])),
-        (pl.Series([{"a": 1}, {"a": None}, None])[1:], pl.Series([{"a": None}, None], dtype=pl.Struct({"a": pl.Int64}))),
+        (
+            pl.Series([{"a": 1}, {"a": None}, None])[1:],
+            pl.Series([{"a": None}, None], dtype=pl.Struct({"a": pl.Int64})),
+        ),
         (pa.array([0, 1, 2, 3])[1:3], pa.array([1, 2])),
         (pa.array(["a", None, "c", "dd"])[1:], pa.array([None, "c", "dd"])),
         (pa.array([True, False, True])[1:], pa.array([False, True])),
@@ -395,7 +399,7 @@ def test_a_list_that_contains_itself_is_refused():
     [
         (lambda: io.TextIOWrapper(io.BytesIO()), r"^cannot hash _io\.TextIOWrapper \(an open file\)"),
         (threading.Lock, r"^cannot hash _thread\.lock"),
-        (lambda: threading.Thread(), r"a thread"),
+        (threading.Thread, r"a thread"),
         (lambda: (item for item in ()), r"a generator is used up"),
         (lambda: iter([1]), r"an iterator is used up"),
         (lambda: pl.LazyFrame({"a": [1]}), r"collect\(\) it first"),
@@ -422,8 +426,10 @@ def test_nesting_too_deep_for_python_is_refused():
     value: list = []
     for _ in range(100_000):
         value = [value]
-    with pytest.raises(Unhashable, match="nested too deeply"):
+    with pytest.raises(Unhashable, match=r"^cannot hash list: nested too deeply"):
         hash_value(value)
+    with pytest.raises(Unhashable, match=r"^input x: cannot hash list: nested too deeply"):
+        value_part("input", "x", value)
 
 
 PROGRAM = textwrap.dedent("""
