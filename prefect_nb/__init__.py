@@ -43,6 +43,21 @@ __all__ = [
     "task",
     "unmapped",
 ]
+_MODULES = frozenset(
+    {
+        "cache_policies",
+        "context",
+        "exceptions",
+        "flows",
+        "futures",
+        "logging",
+        "runtime",
+        "states",
+        "task_runners",
+        "tasks",
+        "testing",
+    }
+)
 __version__ = "0.1.0"
 
 
@@ -51,7 +66,7 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_HOMES[name]), name)
         globals()[name] = value
         return value
-    if name in ("runtime", "states", "futures", "cache_policies", "task_runners", "context", "logging", "exceptions"):
+    if name in _MODULES:
         return import_module(f"prefect_nb.{name}")
     raise AttributeError(f"module 'prefect_nb' has no attribute {name!r}")
 

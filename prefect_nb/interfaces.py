@@ -12,7 +12,7 @@ import msgspec
 
 from prefect_nb.engine.commands import Outcome
 from prefect_nb.model.events import Event
-from prefect_nb.model.fingerprints import Part
+from prefect_nb.model.fingerprint_parts import Part
 from prefect_nb.model.runs import FlowRun, ResultReference, Run, TaskRun
 from prefect_nb.model.states import StateType
 

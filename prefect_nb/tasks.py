@@ -22,12 +22,15 @@ from prefect_nb.execution.task_runs import TaskExecution
 from prefect_nb.home import Home
 from prefect_nb.interfaces import Runner
 from prefect_nb.model import policies
+from prefect_nb.model.policies import exponential_backoff
 from prefect_nb.model.signatures import Signature, check_reserved
 from prefect_nb.model.states import State
 from prefect_nb.settings import get_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+__all__ = ["Task", "exponential_backoff", "task", "task_input_hash"]
 
 _MAX_DELAYS = 50
 HOOK_KINDS = ("completion", "failure", "running")
@@ -407,6 +410,15 @@ def task(fn: Any = None, /, **options: Any) -> Any:
 
 def _make(options: dict[str, Any], fn: Callable[P, R]) -> Task[P, R]:
     return Task(fn, **options)
+
+
+def task_input_hash(context: Any, arguments: dict[str, Any]) -> str | None:
+    """A `cache_key_fn`: same code and same arguments, same key.
+
+    Raises:
+        Unhashable: an argument has no stable digest; a run is then not cached.
+    """
+    return (policies.TASK_SOURCE + policies.INPUTS).compute_key(context, arguments, {})
 
 
 def _surroundings() -> tuple[Home, Scope | None]:

@@ -10,7 +10,7 @@ from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.kept import KeptResult
 from prefect_nb.interfaces import Entry, KeyParts
 from prefect_nb.model.events import KeyComputed, apply
-from prefect_nb.model.fingerprints import Unhashable, combine
+from prefect_nb.model.fingerprint_parts import Part, Unhashable, combine, seal
 from prefect_nb.model.states import Completed, State
 
 if TYPE_CHECKING:
@@ -37,13 +37,17 @@ def look_up(execution: TaskExecution) -> State[Any] | None:
     try:
         flow_parameters = execution.scope.parameters if execution.scope is not None else {}
         context = TaskKeyContext(task, run, execution.parameters)
-        parts = task.cache_policy.parts(context, execution.parameters, flow_parameters)
+        resolved = task.cache_policy.resolve(context, execution.parameters, flow_parameters)
     except Exception as error:
         _warn_no_key(execution, error)
         return None
-    if not parts:
+    if resolved is None:
         return None
-    key = combine(parts)
+    key, parts = resolved
+    if not any(part.kind in ("source", "custom") for part in parts):
+        # Inputs alone name no task: two tasks called with equal inputs must not get each other's results.
+        parts = [*parts, Part("task", task.name, seal("task", task.name.encode()).hex())]
+        key = combine(parts)
     execution.cache_key = key
     with execution.lock:
         event = KeyComputed(run.id, now_us(), key, execution.expires_us())

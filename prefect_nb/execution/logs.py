@@ -10,7 +10,8 @@ import builtins
 import logging
 import sys
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -58,7 +59,27 @@ def get_run_logger(context: Any = None, **extra: Any) -> RunLogger:  # noqa: ARG
         return task_run_logger(task.execution.run, task.execution.task, **extra)
     if flow is not None:
         return flow_run_logger(flow.execution.run, flow.execution.flow, **extra)
+    if _flow_logger.disabled and _task_logger.disabled:
+        return RunLogger(_flow_logger, extra)
     raise MissingContextError("There is no active flow or task run context.")
+
+
+@contextmanager
+def disable_run_logger() -> Iterator[None]:
+    """Inside: run logs go nowhere, and `get_run_logger()` works outside any run. For trying a body on its own."""
+    before = _flow_logger.disabled, _task_logger.disabled
+    _flow_logger.disabled = _task_logger.disabled = True
+    try:
+        yield
+    finally:
+        _flow_logger.disabled, _task_logger.disabled = before
+
+
+def get_logger(name: str | None = None) -> logging.Logger:
+    """The logger `prefect`, or the one of that name under it."""
+    if name is None or name == _runs.name:
+        return _runs
+    return logging.getLogger(name if name.startswith(f"{_runs.name}.") else f"{_runs.name}.{name}")
 
 
 def flow_run_logger(run: Any, flow: Any = None, **extra: Any) -> RunLogger:

@@ -20,6 +20,7 @@ from prefect_nb.model.code_names import (
     reads_of,
 )
 from prefect_nb.model.code_source import source_of
+from prefect_nb.model.code_writes import written_only
 from prefect_nb.model.fingerprint_parts import DETAIL_LIMIT, Part, Unhashable, combine, seal
 from prefect_nb.model.fingerprint_values import ValueDigester, type_name
 
@@ -145,7 +146,10 @@ class CodeDigester(ValueDigester):
         number = self._namespaces.setdefault(id(namespace), len(self._namespaces))
         names, imports = reads_of(function)
         told = set()
+        written = written_only(function.__code__)
         for chain in names:
+            if chain[0] in written:
+                continue
             found = _look_up(namespace, chain)
             if found is None or found[0] in told:
                 continue
@@ -244,7 +248,10 @@ def _library_name(value: FunctionType | type) -> bytes:
 
 
 def _closure(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    written = written_only(function.__code__)
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        if name in written:
+            continue
         try:
             yield name, cell.cell_contents
         except ValueError:  # the name is not bound yet

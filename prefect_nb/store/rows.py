@@ -109,8 +109,11 @@ def append(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
         run_key = run.id.bytes
         number = run.events - 1
         events.append((run_key, number, time_of(event), encode(event).decode()))
-        if run_key not in first:
+        before = last.get(run_key)
+        if before is None:
             first[run_key] = number
+        elif before.events != number:
+            raise OutOfStep
         last[run_key] = run
     connection.executemany(_INSERT_EVENT, events)
 

@@ -16,7 +16,7 @@ from prefect_nb.exceptions import ObjectNotFound, StoreUnavailable
 from prefect_nb.interfaces import CacheEntry, Change, Entry, KeyParts, LogLine, Owner, Problem, Request, RunQuery
 from prefect_nb.model.codec import decode_event, decode_flow_run, decode_task_run
 from prefect_nb.model.events import Event
-from prefect_nb.model.fingerprints import Part
+from prefect_nb.model.fingerprint_parts import Part
 from prefect_nb.model.runs import FlowRun, ResultReference, Run, TaskRun
 from prefect_nb.store import checks, sqlite_reads, takeover
 from prefect_nb.store.crash_points import crash_point

@@ -1,0 +1,29 @@
+"""The enclosing task run: id, name, task_name, parameters, tags, run_count."""
+
+from collections.abc import Callable
+from typing import Any
+
+from prefect_nb.execution.context import TaskRunContext
+
+_FACTS: dict[str, tuple[Callable[[TaskRunContext], Any], Callable[[], Any]]] = {
+    "id": (lambda context: str(context.task_run.id), lambda: None),
+    "name": (lambda context: context.task_run.name, lambda: None),
+    "task_name": (lambda context: context.task.name, lambda: None),
+    "parameters": (lambda context: context.parameters, dict),
+    "tags": (lambda context: list(context.task_run.tags), list),
+    "run_count": (lambda context: context.task_run.run_count, lambda: 0),
+}
+
+__all__ = sorted(_FACTS)  # noqa: PLE0605  # the names are facts, given by __getattr__
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FACTS:
+        raise AttributeError(f"{__name__} has no attribute {name!r}")
+    inside, outside = _FACTS[name]
+    context = TaskRunContext.get()
+    return inside(context) if context is not None else outside()
+
+
+def __dir__() -> list[str]:
+    return sorted(_FACTS)
