@@ -166,9 +166,7 @@ class Flow(Generic[P, R]):
         run, parent, dummy = self._new_run(home, parameters, run_fields)
         return self._run(home, run, parameters, parent, dummy, wait_for, return_state, on_start)
 
-    def resume(
-        self, flow_run_id: UUID, *, return_state: bool = False, force: bool = False
-    ) -> Any:
+    def resume(self, flow_run_id: UUID, *, return_state: bool = False, force: bool = False) -> Any:
         """Go on with a crashed or failed run of this flow: its parameters again, its kept task results reused.
 
         Args:

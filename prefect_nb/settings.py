@@ -109,6 +109,8 @@ def _convert(variable: str, text: str, annotation: Any) -> Any:
     if annotation is Path:
         return Path(text)
     try:
-        return msgspec.convert(text.strip() or None if "None" in str(annotation) else text.strip(), annotation, strict=False)
+        return msgspec.convert(
+            text.strip() or None if "None" in str(annotation) else text.strip(), annotation, strict=False
+        )
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{variable}={text!r}: {error}. Unset it or give it a value that fits.") from None

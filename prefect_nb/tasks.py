@@ -105,7 +105,9 @@ class Task(Generic[P, R]):
         self.persist_result = _persists(
             persist_result,
             cache_policy not in (None, policies.NO_CACHE)
-            or any(option is not None for option in (cache_key_fn, result_storage_key, result_storage, result_serializer)),
+            or any(
+                option is not None for option in (cache_key_fn, result_storage_key, result_storage, result_serializer)
+            ),
         )
         self.cache_policy = self._policy(cache_policy, settings.tasks_default_no_cache)
         self.on_completion_hooks = check_hooks("on_completion", on_completion)
@@ -218,9 +220,7 @@ class Task(Generic[P, R]):
             return future.state
         return future
 
-    def map(
-        self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any
-    ) -> Any:
+    def map(self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any) -> Any:
         """Start one run for each element of the iterable arguments; returns a `PrefectFutureList`, in order.
 
         Strings, bytes and whatever is not iterable are given whole to every run; so is `unmapped(value)`.

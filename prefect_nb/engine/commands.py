@@ -110,6 +110,4 @@ class Conclude(msgspec.Struct, frozen=True):
     value: Any
 
 
-Command = (
-    Record | AwaitUpstream | LookUp | Fire | CallBody | AskRetry | Delay | Sleep | Keep | Conclude
-)
+Command = Record | AwaitUpstream | LookUp | Fire | CallBody | AskRetry | Delay | Sleep | Keep | Conclude

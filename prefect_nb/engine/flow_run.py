@@ -56,15 +56,21 @@ def flow_run(plan: FlowPlan) -> Steps:
             if type(upstream) is c.NotReady:
                 waiting: State[Any] = yield c.Record(Pending(name="NotReady", message=upstream.message))
                 return waiting
-        final = yield from _attempts(plan)
-    except (Abort, GeneratorExit):
+        final, returned = yield from _attempts(plan)
+        if returned and final.type is StateType.CANCELLED:  # nobody cancelled it: no hooks for that
+            recorded: State[Any] = yield c.Record(final)
+            return recorded
+    except GeneratorExit:
         raise
+    except Abort as error:
+        final = Failed(message=str(error) or None)
     except BaseException as error:
         final = interruption(error)
     return (yield from _conclude(plan, final))
 
 
-def _attempts(plan: FlowPlan) -> Steps:
+def _attempts(plan: FlowPlan) -> Generator[c.Command, Any, tuple[State[Any], bool]]:
+    """Call the body until it is done; the final state, and whether the body returned it."""
     running = Running()
     attempt = 1
     while True:
@@ -78,16 +84,16 @@ def _attempts(plan: FlowPlan) -> Steps:
         if final.type is StateType.COMPLETED and plan.persisted and not isinstance(returned, State):
             handle = yield c.Keep(final.data)
             if isinstance(handle, State):
-                return handle
+                return handle, False
             if handle is not None:
                 final.data = handle
         if final.type is not StateType.FAILED or attempt > plan.retries or type(outcome) is c.Returned:
-            return final
+            return final, type(outcome) is c.Returned
         if plan.retry_delay > 0:
             yield c.Record(AwaitingRetry(message=final.message))
             woken = yield c.Sleep(plan.retry_delay)
             if type(woken) is c.Stopped:
-                return Cancelled(message=woken.message)
+                return Cancelled(message=woken.message), False
         attempt += 1
         running = Retrying()
 

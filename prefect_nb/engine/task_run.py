@@ -121,7 +121,9 @@ def interruption(error: BaseException) -> State[Any]:
         case SystemExit():
             return Crashed(message="Execution was aborted by Python system exit call.", data=error)
         case _:
-            return Crashed(message=f"Execution was interrupted by an unexpected exception: {describe(error)}", data=error)
+            return Crashed(
+                message=f"Execution was interrupted by an unexpected exception: {describe(error)}", data=error
+            )
 
 
 def describe(error: BaseException) -> str:

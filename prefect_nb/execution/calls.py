@@ -11,9 +11,7 @@ from prefect_nb.exceptions import Abort, Fenced, Pause, RunCancelled
 from prefect_nb.execution.timeouts import BodyTimedOut, limit
 
 
-def call_blocking(
-    body: Callable[[], Any], timeout: float | None, timed_out: Callable[[], Exception]
-) -> Outcome:
+def call_blocking(body: Callable[[], Any], timeout: float | None, timed_out: Callable[[], Exception]) -> Outcome:
     """Call a sync body on this thread.
 
     Args:
@@ -32,9 +30,7 @@ def call_blocking(
         return outcome_of(error)
 
 
-async def call_awaiting(
-    body: Callable[[], Any], timeout: float | None, timed_out: Callable[[], Exception]
-) -> Outcome:
+async def call_awaiting(body: Callable[[], Any], timeout: float | None, timed_out: Callable[[], Exception]) -> Outcome:
     """Await an async body on this loop. Arguments as for `call_blocking`."""
     try:
         if timeout is None:

@@ -351,7 +351,11 @@ class FlowExecution:
             if not self.scope.stopping:
                 raise self.fatal
             if self.parent is not None:
-                raise self.fatal if isinstance(self.fatal, KeyboardInterrupt | RunCancelled) else RunCancelled(self.scope.reason)
+                raise (
+                    self.fatal
+                    if isinstance(self.fatal, KeyboardInterrupt | RunCancelled)
+                    else RunCancelled(self.scope.reason)
+                )
             if self.scope.root.stopped_by_keyboard:
                 raise KeyboardInterrupt(self.scope.reason) from None
         if return_state:

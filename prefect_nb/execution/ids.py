@@ -19,13 +19,7 @@ if hasattr(os, "register_at_fork"):
 def new_id() -> UUID:
     """A fresh UUIDv7; the 12 bits after the milliseconds hold their fraction."""
     ms, fraction = divmod(time.time_ns(), 1_000_000)
-    value = (
-        (ms & 0xFFFFFFFFFFFF) << 80
-        | 0x7 << 76
-        | (fraction << 12) // 1_000_000 << 64
-        | 0x2 << 62
-        | _bits(62)
-    )
+    value = (ms & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | (fraction << 12) // 1_000_000 << 64 | 0x2 << 62 | _bits(62)
     # UUID's constructor checks what is right here by construction, and costs three times as much.
     id = _new(UUID)
     _set(id, "int", value)

@@ -82,7 +82,9 @@ class Ledger:
             Fenced: another process has taken the flow run over.
         """
         if self.fenced and flow_run_id in self.fenced:
-            raise Fenced(f"Flow run {flow_run_id} was taken over by another process; nothing more of it is written here.")
+            raise Fenced(
+                f"Flow run {flow_run_id} was taken over by another process; nothing more of it is written here."
+            )
         if type(item) is tuple:
             self.uncommitted_cache[item[1].key] = item[1]
         self._queue.append(item)
@@ -223,4 +225,3 @@ class Ledger:
             self._store.write_logs(lines)
         except Exception as error:
             logger.warning("%d log lines could not be kept: %s", len(lines), error)
-

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from prefect_nb.engine import commands as c
-from prefect_nb.exceptions import Fenced, InvalidMove
+from prefect_nb.exceptions import Fenced, InvalidMove, RunCancelled
 from prefect_nb.execution import blocking, portal, remote
 from prefect_nb.execution.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect_nb.execution.scope import Scope
@@ -137,16 +137,14 @@ class Pumped:
     def _call_stoppably(self) -> c.Outcome:
         scope = self.execution.scope
         assert scope is not None
-        ident = threading.get_ident()
-        scope.threads[ident] = scope.threads.get(ident, 0) + 1
         try:
-            with blocking.working_in(self.runner):
-                return self.execution.call_here()
-        finally:
-            if scope.threads[ident] == 1:
-                del scope.threads[ident]
-            else:
-                scope.threads[ident] -= 1
+            with scope.stoppable_thread(), blocking.working_in(self.runner):
+                outcome = self.execution.call_here()
+            for _ in range(3):  # a stop sent just before arrives here, not in the pool's own code
+                pass
+        except RunCancelled as late:
+            return self.execution.settle(c.Stopped(late, scope.reason))
+        return outcome
 
     async def _await_and_advance(self) -> None:
         import asyncio
@@ -231,4 +229,3 @@ def abandon_children(scope: Scope) -> None:
 
 def _cancelled(scope: Scope) -> State[Any]:
     return Cancelled(message=f"{scope.reason} Its thread did not stop in time and was left behind.")
-

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -89,10 +90,25 @@ class Scope:
         """Cancel: what has not started will not, what runs is interrupted."""
         self.stop_reason = self.stop_reason or reason
         self.stopped_by_keyboard = self.stopped_by_keyboard or keyboard
-        for ident in list(self.threads):
-            raise_in_thread(ident, RunCancelled)
+        with self.lock:
+            for ident in self.threads:
+                raise_in_thread(ident, RunCancelled)
         for stopper in list(self.stoppers):
             stopper()
+
+    @contextmanager
+    def stoppable_thread(self) -> Iterator[None]:
+        """Around a body on a thread of the pool: `stop` raises in it, and not in what the thread does afterwards."""
+        ident = threading.get_ident()
+        with self.lock:
+            self.threads[ident] = self.threads.get(ident, 0) + 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.threads[ident] -= 1
+                if not self.threads[ident]:
+                    del self.threads[ident]
 
     def position(self, parent: TaskRun | None, task_key: str) -> str:
         """The dynamic key of the next call of a task: how many came before, under the same parent.

@@ -363,7 +363,9 @@ class TaskExecution:
             reference = self.home.results.put(value, self.serializer, self.expires_us())
         except (SerializationError, StorageFull) as error:
             if self.scope is not None and self.scope.durable:
-                return Failed(name="StorageFull" if isinstance(error, StorageFull) else "", message=str(error), data=error)
+                return Failed(
+                    name="StorageFull" if isinstance(error, StorageFull) else "", message=str(error), data=error
+                )
             self.note = f"not persisted: {error}"
             logs.task_run_logger(self.run, self.task).warning(
                 "The result of task run %r was not kept: %s", self.run.name, error

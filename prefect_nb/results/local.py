@@ -18,7 +18,7 @@ import struct
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,7 @@ class LocalResultStore:
             if not self._reuse(path, reference):
                 signature = self._write(path, (head + digest, payload))
                 self._recent.add(reference.sha256, payload, signature)
+                self._recent.note_synced(reference.sha256)
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise StorageFull(
@@ -116,6 +117,13 @@ class LocalResultStore:
             return False
         return True
 
+    def sweep(self, pids: Collection[int]) -> None:
+        """Remove what these processes, which are dead, had begun to write."""
+        for temporary in self.root.glob("*/.*.tmp"):
+            pid = temporary.name.split(".")[-3]
+            if pid.isdecimal() and int(pid) in pids and not _lives(int(pid)):
+                temporary.unlink(missing_ok=True)
+
     def _path(self, reference: ResultReference) -> Path:
         sha = reference.sha256
         if len(sha) != 64 or not set(sha) <= set("0123456789abcdef"):
@@ -143,7 +151,9 @@ class LocalResultStore:
             self._read(reference)
         except (MissingResult, ResultCorrupt):
             return False
-        _sync_folder(path.parent)  # whoever renamed it may not have come to this yet
+        if not self._recent.is_synced(reference.sha256):  # whoever renamed it may not have come to this yet
+            _sync_folder(path.parent)
+            self._recent.note_synced(reference.sha256)
         return True
 
     def _write(self, path: Path, parts: tuple[bytes, ...]) -> Signature:
@@ -196,6 +206,7 @@ class _RecentPayloads:
 
     def __init__(self) -> None:
         self._entries: OrderedDict[str, tuple[bytes, Signature]] = OrderedDict()
+        self._synced: set[str] = set()
         self._size = 0
         self._lock = threading.Lock()
 
@@ -211,12 +222,23 @@ class _RecentPayloads:
         if len(payload) > self.largest:
             return
         with self._lock:
+            self._synced.discard(sha)
             replaced = self._entries.pop(sha, None)
             self._size += len(payload) - (len(replaced[0]) if replaced else 0)
             self._entries[sha] = (payload, signature)
             while self._size > self.room:
-                _, (oldest, _) = self._entries.popitem(last=False)
-                self._size -= len(oldest)
+                oldest, (oldest_payload, _) = self._entries.popitem(last=False)
+                self._synced.discard(oldest)
+                self._size -= len(oldest_payload)
+
+    def is_synced(self, sha: str) -> bool:
+        """Whether this process knows that the file's name is on disk too."""
+        return sha in self._synced
+
+    def note_synced(self, sha: str) -> None:
+        with self._lock:
+            if sha in self._entries:
+                self._synced.add(sha)
 
 
 def _digest(head: bytes, payload: bytes) -> bytes:
@@ -269,6 +291,17 @@ def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _lives(pid: int) -> bool:
+    """Whether there is a process of this number, though it may be another one than was meant."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _make_private(folder: Path) -> None:

@@ -260,7 +260,7 @@ def _plain_pickle(obj: Any) -> bytes | None:
 
 @cache
 def _by_value_pickler() -> Callable[..., Any]:
-    import cloudpickle  # type: ignore[import-untyped]
+    import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -32,6 +32,8 @@ NAMED_STATES: dict[str, StateType] = {
     "Suspended": StateType.PAUSED,
 }
 """State names the engine gives, with their types; a flow may return states of any other name."""
+
+R = TypeVar("R", FlowRun, TaskRun)
 
 FOLLOW_SECONDS = 0.25
 _RECENT = 200
@@ -189,16 +191,17 @@ def logs(run: Run, min_level: int = 0) -> Iterator[LogLine]:
 
 def follow(run: Run, min_level: int = 0) -> Iterator[LogLine]:
     """The lines of a run's log as they are written; ends when the run has ended."""
-    cursor = 0
+    after = 0
+    last = False
     while True:
         # Looked at first: a line written before the end is then surely read below.
         ended = _is_over(run)
-        for cursor, line in _lines(run, min_level, cursor):
+        for cursor, line in _lines(run, min_level, after):
+            after = cursor
             yield line
-        if ended:
-            time.sleep(FOLLOW_SECONDS)  # the log is written a moment after the history
-            yield from (line for _, line in _lines(run, min_level, cursor))
+        if last:
             return
+        last = ended  # once more: the log is written a moment after the history
         time.sleep(FOLLOW_SECONDS)
 
 
@@ -225,7 +228,7 @@ def result_text(run: Run) -> str | None:
     return f"{one_line(repr(value), 400)} ({about})"
 
 
-def _the_one(text: str, runs: Sequence[Any], kind: str) -> Any:
+def _the_one(text: str, runs: Sequence[R], kind: str) -> R | None:
     exact = [run for run in runs if str(run.id) == text.lower()] or [run for run in runs if run.name == text]
     candidates = exact or runs
     if len(candidates) <= 1:

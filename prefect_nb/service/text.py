@@ -75,11 +75,9 @@ def bytes_text(size: int) -> str:
     """A number of bytes: `312 B`, `1.2 kB`, `34.0 MB`."""
     if size < 1000:
         return f"{size} B"
-    amount = float(size)
-    for unit in ("kB", "MB", "GB"):
-        amount /= 1000
-        if amount < 1000:
-            break
+    amount, unit = next(
+        ((size / scale, unit) for unit, scale in (("kB", 1e3), ("MB", 1e6)) if size < scale * 1000), (size / 1e9, "GB")
+    )
     return f"{amount:.1f} {unit}"
 
 

@@ -5,6 +5,7 @@ children live on; a stopped process keeps it. Closing any descriptor of the file
 nothing here opens the file of an owner of this process a second time, and `holds` notices when another library did.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from uuid import UUID
@@ -23,6 +25,8 @@ from prefect_nb.store import record_locks
 from prefect_nb.store.files import create_private, unavailable
 
 logger = logging.getLogger("prefect_nb.store")
+
+_FORGOTTEN_SECONDS = 60.0
 
 _own: dict[UUID, "OwnerLock"] = {}
 
@@ -131,6 +135,24 @@ def is_alive(owner: Owner, own_id: UUID | None = None) -> bool:
     if owner.boot_id != boot_id():
         return owner.host_id != host_id()
     return _is_locked(owner.lock_path)
+
+
+def sweep(home: Path, dead: Collection[UUID]) -> None:
+    """Remove the lock files that dead owners left, and old ones whose owner never came to register itself."""
+    directory = home / "owners"
+    try:
+        paths = list(directory.glob("*.lock"))
+    except OSError:
+        return
+    known = {str(id) for id in dead}
+    for path in paths:
+        if path.stem in {str(id) for id in _own}:
+            continue
+        with contextlib.suppress(OSError, StoreUnavailable):
+            # A young file may be one whose process is just about to lock it.
+            old = time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS
+            if (old or path.stem in known) and not _is_locked(str(path)):
+                path.unlink()
 
 
 def read_pid(lock_path: str | Path) -> int | None:

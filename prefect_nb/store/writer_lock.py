@@ -20,7 +20,7 @@ logger = logging.getLogger("prefect_nb.store")
 
 TIMEOUT_SECONDS = 30.0
 _REPORT_SECONDS = 5.0
-_LONGEST_PAUSE = 0.002
+_LONGEST_PAUSE = 0.0005
 
 _shared: dict[str, "WriterLock"] = {}
 _shared_guard = threading.Lock()

@@ -101,6 +101,20 @@ def test_equal_values_share_one_file(store: LocalResultStore, root: Path) -> Non
     assert path_of(root, first).stat().st_mtime_ns == before.st_mtime_ns
 
 
+def test_a_file_found_there_is_synced_once(
+    store: LocalResultStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("value")
+    synced: list[Path] = []
+    monkeypatch.setattr(local, "_sync_folder", synced.append)
+    other = refresh(root)
+    for _ in range(3):
+        store.put("value")
+        other.put("value")
+
+    assert len(synced) == 1
+
+
 def test_equal_bytes_of_different_serializers_stay_apart(store: LocalResultStore, monkeypatch: Any) -> None:
     monkeypatch.setattr(serializers, "_registered", dict(serializers._registered))
 

@@ -311,16 +311,16 @@ def test_a_full_disk_keeps_what_was_committed_and_goes_on_when_there_is_room(sto
 
 def test_network_file_systems_are_told_by_their_mount() -> None:
     mounts = (
-        "/dev/vda / ext4 rw 0 0\nserver:/home /home nfs4 rw 0 0\ntmpfs /home/me/fast tmpfs rw 0 0\n"
-        "//nas/share /mnt/the\\040share cifs rw 0 0\nhost:/x /home/me/ssh fuse.sshfs rw 0 0\n"
+        "/dev/vda / ext4 rw 0 0\nserver:/srv /srv nfs4 rw 0 0\ntmpfs /srv/me/fast tmpfs rw 0 0\n"
+        "//nas/share /mnt/the\\040share cifs rw 0 0\nhost:/x /srv/me/ssh fuse.sshfs rw 0 0\n"
     )
     expected = {
         "/var/x": None,
-        "/home/me": "nfs4",
-        "/homes": None,
-        "/home/me/fast/x": None,
+        "/srv/me": "nfs4",
+        "/srvs": None,
+        "/srv/me/fast/x": None,
         "/mnt/the share/x": "cifs",
-        "/home/me/ssh": "fuse.sshfs",
+        "/srv/me/ssh": "fuse.sshfs",
     }
     assert {path: network_file_system(Path(path), mounts) for path in expected} == expected
 
@@ -587,7 +587,9 @@ def test_log_text_that_utf_8_cannot_express_is_kept_readable(store: SqliteStore)
         RunQuery(state_types=(StateType.RUNNING,), flow_run_id=uuid4()),
         RunQuery(flow_name="f"),
     ],
-    ids=str,
+    ids=lambda query: "-".join(
+        name for name in query.__struct_fields__ if getattr(query, name) != getattr(RunQuery(), name)
+    ),
 )
 def test_listing_goes_by_an_index(store: SqliteStore, query: RunQuery) -> None:
     for list_runs, table in ((store.flow_runs, "flow_run"), (store.task_runs, "task_run")):

@@ -1,0 +1,70 @@
+"""`%runs` and `%flow`: tables of runs, and the static picture of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from prefect_nb.execution.clock import now_us
+from prefect_nb.home import Home
+from prefect_nb.model.runs import FlowRun
+from prefect_nb.model.states import GLYPHS
+from prefect_nb.notebook.html import mimebundle
+from prefect_nb.notebook.picture import one_line
+from prefect_nb.service import history
+from prefect_nb.service.text import ago, elapsed
+
+_LOG_LINES = 40
+_COLUMNS = ("State", "Flow", "Run", "Started", "Took", "Id")
+
+
+def picture_of(run: FlowRun) -> dict[str, str]:
+    """A flow run with everything below it, for any front end."""
+    Home.current().ledger.commit()
+    newest = Home.current().store.flow_run(run.id) or run
+    children = history.child_flow_runs(run.id)
+    task_runs = [task_run for one in (newest, *children) for task_run in history.all_task_runs(one.id)]
+    lines = list(history.logs(newest))[-_LOG_LINES:]
+    return mimebundle(newest, task_runs, now_us=now_us(), children=children, logs=lines)
+
+
+def table_of(runs: Sequence[FlowRun]) -> dict[str, str]:
+    """Flow runs as a table, for any front end."""
+    rows = [_cells(run) for run in runs]
+    head = "".join(f'<th style="text-align:left">{column}</th>' for column in _COLUMNS)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows
+    )
+    widths = [max(len(row[place]) for row in (_COLUMNS, *rows)) for place in range(len(_COLUMNS))]
+    text = "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (_COLUMNS, *rows)
+    )
+    return {"text/html": f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", "text/plain": text}
+
+
+def _cells(run: FlowRun) -> tuple[str, ...]:
+    now = now_us()
+    return (
+        f"{GLYPHS[run.state_type]} {one_line(run.state_name, 40)}",
+        one_line(run.flow_name, 40),
+        one_line(run.name, 40),
+        ago(run.start_us or run.created_us, now),
+        elapsed(run, now),
+        str(run.id),
+    )
+
+
+def show(bundle: dict[str, Any]) -> None:
+    """Put a bundle under the cell."""
+    from IPython.display import display
+
+    display(bundle, raw=True)
+
+
+def newest_of_each(runs: Sequence[FlowRun]) -> list[FlowRun]:
+    """The newest run of each flow, in the order given."""
+    found: dict[str, FlowRun] = {}
+    for run in runs:
+        found.setdefault(run.flow_name, run)
+    return list(found.values())

@@ -1,0 +1,246 @@
+"""Is everything in the home directory as it should be? What is wrong, where, and how to mend it."""
+
+import os
+import re
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from prefect_nb.exceptions import PrefectException, StoreDamaged
+from prefect_nb.execution.clock import now_us
+from prefect_nb.home import Home
+from prefect_nb.interfaces import Entry, Problem, RunQuery
+from prefect_nb.model.events import Renamed, apply, fold
+from prefect_nb.model.runs import FlowRun, ResultReference, Run
+from prefect_nb.service.text import one_line
+from prefect_nb.settings import get_settings
+
+_STALE_SECONDS = 3600
+_PAGE = 500
+_LISTED = 20
+_SAFE_SQLITE = (3, 51, 3)
+_WAL_RESET = "www.sqlite.org/wal.html#walresetbug"
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """A problem, and whether it is one still."""
+
+    problem: Problem
+    mended: bool = False
+    harmless: bool = False
+    """Worth knowing, but nothing is wrong yet."""
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """What was looked at and what was found."""
+
+    home: Path
+    findings: list[Finding] = []
+    flow_runs: int = 0
+    task_runs: int = 0
+    results: int = 0
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is left to do."""
+        return all(finding.mended or finding.harmless for finding in self.findings)
+
+
+def examine(mend: bool = False) -> Report:
+    """Look at everything in the home directory. A damaged history is a finding, not an error.
+
+    Runs left open by dead processes are settled in any case, as by every other command.
+
+    Args:
+        mend: do what is safe: remove what interrupted writes left, make files private, rebuild rows from their events.
+    """
+    path = get_settings().home
+    report = Report(home=path)
+    if not path.exists():
+        return report
+    report.findings += _permissions(path, mend)
+    report.findings += _leftovers(path, mend)
+    try:
+        home = Home.current()
+        report.findings += _dead_owners(home)
+        report.findings += _history(home, mend)
+        _results(home, report)
+        report.findings += _lock_files(home, mend)
+        report.findings += _sqlite_version()
+    except PrefectException as error:
+        report.findings.append(_unusable(path, error))
+    return report
+
+
+def _unusable(path: Path, error: PrefectException) -> Finding:
+    advice = "See the message."
+    if isinstance(error, StoreDamaged):
+        backups = sorted(path.glob("backups/*")) + sorted(path.glob("*.bak*"))
+        advice = (
+            f"Put the newest backup in its place: {backups[-1]}."
+            if backups
+            else f"Stop what uses it and move the whole folder away (mv {path} {path}.damaged): a new history begins, "
+            "and the old one is kept for whoever may read it."
+        )
+    return Finding(Problem(str(error), str(path), advice))
+
+
+def _permissions(path: Path, mend: bool) -> Iterator[Finding]:
+    if os.name == "nt":
+        return
+    for file in [path, *_everything_in(path)]:
+        found = file.lstat()
+        if stat.S_ISLNK(found.st_mode) or not found.st_mode & 0o077:
+            continue
+        wanted = 0o700 if stat.S_ISDIR(found.st_mode) else 0o600
+        problem = Problem(
+            f"others than you may use it (mode {stat.S_IMODE(found.st_mode):04o})",
+            str(file),
+            f"chmod {wanted:o} {file}",
+        )
+        if mend:
+            file.chmod(wanted)
+        yield Finding(problem, mended=mend)
+
+
+def _everything_in(path: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(path):
+        yield from (Path(folder, name) for name in (*folders, *files))
+
+
+def _leftovers(path: Path, mend: bool) -> Iterator[Finding]:
+    """Files that an interrupted write left. Young ones may be in use."""
+    unfinished = [*path.glob("results/*/.*.tmp"), *path.glob(".*.new*")]
+    for file in unfinished:
+        if not _is_stale(file):
+            continue
+        problem = Problem("an interrupted write left it", str(file), "`prefect-nb doctor --mend` removes it.")
+        if mend:
+            file.unlink(missing_ok=True)
+        yield Finding(problem, mended=mend)
+
+
+def _lock_files(home: Home, mend: bool) -> Iterator[Finding]:
+    known = {owner.lock_path for owner in home.store.owners()}
+    for file in home.path.glob("owners/*.lock"):
+        if str(file) in known or not _is_stale(file):
+            continue
+        problem = Problem("a dead process left it", str(file), "`prefect-nb doctor --mend` removes it.")
+        if mend:
+            file.unlink(missing_ok=True)
+        yield Finding(problem, mended=mend)
+
+
+def _is_stale(file: Path) -> bool:
+    try:
+        return time.time() - file.lstat().st_mtime > _STALE_SECONDS
+    except OSError:
+        return False
+
+
+def _dead_owners(home: Home) -> Iterator[Finding]:
+    before = home.store.owners()
+    changed = home.reap()
+    left = {owner.id for owner in home.store.owners()}
+    dead = [owner for owner in before if owner.id not in left]
+    for owner in dead:
+        theirs = [run for run in changed if isinstance(run, FlowRun) and run.owner_id == owner.id]
+        names = (
+            ", ".join(f"{one_line(run.name)} is {run.state_name} now" for run in theirs) or "it had no open flow run"
+        )
+        yield Finding(
+            Problem(f"process {owner.pid} ended without leaving in good order: {names}", str(home.path), "Nothing."),
+            mended=True,
+        )
+
+
+def _history(home: Home, mend: bool) -> Iterator[Finding]:
+    problems = home.store.check()
+    rebuilt = [problem for problem in problems if mend and _rebuild(home, problem)]
+    if not rebuilt:
+        yield from map(Finding, problems)
+        return
+    left = home.store.check()
+    yield from (Finding(problem, mended=True) for problem in rebuilt if problem not in left)
+    yield from map(Finding, left)
+
+
+def _rebuild(home: Home, problem: Problem) -> bool:
+    """Write the row that the events say. Only of runs that have ended: the others' owners write them."""
+    named = _UUID.search(problem.where)
+    if named is None:
+        return False
+    try:
+        run = fold(home.store.events(UUID(named[0])))
+    except ValueError:
+        return False
+    if run is None or not run.is_final:
+        return False
+    # The store writes a row together with an event only; this one changes nothing.
+    event = Renamed(run.id, now_us(), run.name)
+    home.store.write([Entry(apply(run, event), event, None)], {})
+    return True
+
+
+def _results(home: Home, report: Report) -> None:
+    """Whether every kept result is there and whole."""
+    checked: dict[str, bool] = {}
+    lost: list[Run] = []
+    for run in _all(home.store.flow_runs):
+        report.flow_runs += 1
+        _check_result(home, run, checked, lost)
+    for run in _all(home.store.task_runs):
+        report.task_runs += 1
+        _check_result(home, run, checked, lost)
+    report.results = len(checked)
+    for run in lost[:_LISTED]:
+        kind = "flow run" if isinstance(run, FlowRun) else "task run"
+        problem = Problem(
+            "its kept result is missing or damaged",
+            f"{kind} {run.id} ({one_line(run.name)}) in {home.path / 'results'}",
+            "Run it again: a cached task whose result is gone is computed anew.",
+        )
+        report.findings.append(Finding(problem))
+    if len(lost) > _LISTED:
+        more = f"{len(lost) - _LISTED} more kept results are missing or damaged"
+        report.findings.append(Finding(Problem(more, str(home.path / "results"), "As above.")))
+
+
+def _check_result(home: Home, run: Run, checked: dict[str, bool], lost: list[Run]) -> None:
+    reference: ResultReference | None = run.result
+    if reference is None:
+        return
+    if reference.sha256 not in checked:
+        checked[reference.sha256] = home.results.check(reference)
+    if not checked[reference.sha256]:
+        lost.append(run)
+
+
+def _all(read: Any) -> Iterator[Run]:
+    """Every run there is, page by page."""
+    before: UUID | None = None
+    while page := read(RunQuery(before=before, limit=_PAGE)):
+        yield from page
+        before = page[-1].id
+
+
+def _sqlite_version() -> Iterator[Finding]:
+    # Only the store imports SQLite; by now it has.
+    version = getattr(sys.modules.get("sqlite3"), "sqlite_version_info", _SAFE_SQLITE)
+    if version < _SAFE_SQLITE:
+        text = ".".join(map(str, version))
+        yield Finding(
+            Problem(
+                f"SQLite {text} can, very rarely, damage a history that two or more processes write at once",
+                f"the sqlite3 of {sys.executable}",
+                f"Use a Python with SQLite 3.51.3 or newer when you can ({_WAL_RESET}).",
+            ),
+            harmless=True,
+        )

@@ -1,0 +1,226 @@
+"""From an entrypoint to the flow: `path/to/file.py:name`, `path/to/file.py`, `package.module:name`.
+
+A file is executed as `python file.py` would, apart from its name: its folder comes first on the module search path, and
+it is registered as a module, so that what it defines can be sent to worker processes.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from prefect_nb.exceptions import MissingFlowError, ObjectNotFound, ScriptError, UnspecifiedFlowError
+from prefect_nb.flows import Flow
+from prefect_nb.service.text import did_you_mean
+from prefect_nb.tasks import Task
+
+
+class Entrypoint(msgspec.Struct, frozen=True):
+    """Where a flow is defined: a file or an importable module, and its name there (None: the only one)."""
+
+    path: Path | None
+    module: str | None
+    name: str | None
+
+    def __str__(self) -> str:
+        where = str(self.path) if self.path is not None else str(self.module)
+        return where if self.name is None else f"{where}:{self.name}"
+
+
+def parse_entrypoint(text: str) -> Entrypoint:
+    """The parts of an entrypoint.
+
+    Raises:
+        MissingFlowError: it has none of the three forms.
+    """
+    where, colon, name = text.rpartition(":")
+    if not colon:
+        where, name = text, ""
+    dotted = name.replace(".<locals>", "").replace(".", "")
+    if where.endswith(".py") and (not colon or dotted.isidentifier()):
+        return Entrypoint(Path(where), None, name or None)
+    if name and "/" not in where and os.sep not in where and all(part.isidentifier() for part in where.split(".")):
+        return Entrypoint(None, where, name)
+    raise MissingFlowError(
+        f"{text!r} does not say where a flow is. Give a notebook (report.ipynb), a file and the flow's name "
+        "(flows.py:my_flow), or a module and the flow's name (package.module:my_flow)."
+    )
+
+
+def load_flow(entrypoint: str) -> Flow[..., Any]:
+    """The flow an entrypoint names.
+
+    Args:
+        entrypoint: `path/to/file.py:name`, `path/to/file.py` where the file has a single flow, or
+            `package.module:name`. The name is the variable's, or else the flow's own.
+
+    Raises:
+        ObjectNotFound: there is no such file or module.
+        ScriptError: it could not be imported; the message has the file's own traceback.
+        MissingFlowError: it has no flow, or none of that name; the nearest names are given.
+        UnspecifiedFlowError: it has several flows, and none was named.
+    """
+    parsed = parse_entrypoint(entrypoint)
+    module = _import_file(parsed.path) if parsed.path is not None else _import_module(str(parsed.module))
+    return _pick(module, parsed)
+
+
+def _pick(module: ModuleType, entrypoint: Entrypoint) -> Flow[..., Any]:
+    where = str(entrypoint.path or entrypoint.module)
+    if entrypoint.name is not None:
+        return _named(module, entrypoint.name, where)
+    flows = _flows_of(module)
+    own = {name: flow for name, flow in flows.items() if flow.__module__ == module.__name__} or flows
+    if not own:
+        raise MissingFlowError(f"{where} defines no flow. Put @flow above the function that is to be run.")
+    if len({id(flow) for flow in own.values()}) > 1:
+        listed = "\n".join(f"  {where}:{name}" for name in own)
+        raise UnspecifiedFlowError(f"{where} defines {len(own)} flows; say which:\n{listed}")
+    return next(iter(own.values()))
+
+
+def _named(module: ModuleType, name: str, where: str) -> Flow[..., Any]:
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, Flow):
+        return found
+    flows = _flows_of(module)
+    for flow in flows.values():
+        if name in (flow.name, flow.__qualname__):
+            return flow
+    if found is not None:
+        kind = "a task" if isinstance(found, Task) else f"a {type(found).__name__}"
+        raise MissingFlowError(f"{name!r} in {where} is {kind}, not a flow. Put @flow above it, or name a flow.")
+    if "<locals>" in name:
+        raise MissingFlowError(
+            f"{name!r} in {where} is defined inside a function, where it cannot be found again. Define it at the top level."
+        )
+    names = {*flows, *(flow.name for flow in flows.values())}
+    has = f"It has {', '.join(map(repr, flows))}." if flows else "It defines no flow."
+    raise MissingFlowError(f"{where} has no flow {name!r}.{did_you_mean(name, names)} {has}")
+
+
+def _flows_of(module: ModuleType) -> dict[str, Flow[..., Any]]:
+    """Flows at the top level by their first variable, in the order of the file."""
+    seen: set[int] = set()
+    found: dict[str, Flow[..., Any]] = {}
+    for name, value in vars(module).items():
+        if isinstance(value, Flow) and id(value) not in seen:
+            seen.add(id(value))
+            found[name] = value
+    return found
+
+
+def _import_file(path: Path) -> ModuleType:
+    path = path.expanduser().absolute()
+    if not path.is_file():
+        near = did_you_mean(path.name, (other.name for other in _siblings(path)), 1)
+        raise ObjectNotFound(f"There is no file {path}.{near}")
+    _put_first(str(path.parent))
+    name, importable = _module_name(path)
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__prefect_nb_source__", None) == _digest(path):
+        return known
+    if known is not None and importable and not hasattr(known, "__prefect_nb_source__"):
+        return known  # imported by the program itself
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    vars(module)["__prefect_nb_source__"] = _digest(path)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too: a file that exits defines nothing
+        del sys.modules[name]
+        raise _script_error(str(path), error, str(path)) from error
+    if not importable:
+        import cloudpickle
+
+        # Worker processes could not import it by this name.
+        cloudpickle.register_pickle_by_value(module)
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    _put_first(str(Path.cwd()))
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise ObjectNotFound(
+                f"There is no module {error.name!r}. Run this where `import {name}` works, or give the file's path."
+            ) from None
+        raise _script_error(name, error, None) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise _script_error(name, error, None) from error
+
+
+def _put_first(folder: str) -> None:
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def _siblings(path: Path) -> list[Path]:
+    try:
+        return [other for other in path.parent.iterdir() if other.suffix in (".py", ".ipynb")]
+    except OSError:
+        return []
+
+
+def _module_name(path: Path) -> tuple[str, bool]:
+    """What to register a file as, and whether other processes can import it by that name.
+
+    The name is part of a task's identity, so it is the same each time: the file's, unless that is another module's.
+    """
+    stem = path.stem
+    known = sys.modules.get(stem)
+    ours = known is None or _is_file(known, path)
+    if stem.isidentifier() and stem not in sys.stdlib_module_names and ours:
+        return stem, True
+    safe = "".join(char if char.isalnum() else "_" for char in stem)
+    return f"{safe}_{hashlib.sha256(str(path).encode('utf-8', 'surrogateescape')).hexdigest()[:8]}", False
+
+
+def _is_file(module: ModuleType, path: Path) -> bool:
+    origin = getattr(module, "__file__", None)
+    return origin is not None and os.path.realpath(origin) == os.path.realpath(path)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _script_error(where: str, error: BaseException, path: str | None) -> ScriptError:
+    """Says where in the user's own code the import went wrong."""
+    frames = traceback.extract_tb(error.__traceback__)
+    first = next((i for i, frame in enumerate(frames) if frame.filename == path), None)
+    if first is None:
+        # Ours and the import system's come before the user's.
+        inner = (i for i, frame in enumerate(frames) if i and "importlib" not in frame.filename)
+        first = next(inner, len(frames))
+    trace = "".join(traceback.format_list(list(frames[first:]))).rstrip()
+    words = "".join(traceback.format_exception_only(error)).rstrip()
+    hint = ""
+    if isinstance(error, ImportError) and "no known parent package" in str(error):
+        hint = "\nA file inside a package is named as a module: package.module:flow_name."
+    if isinstance(error, SystemExit):
+        words = f"The file ended the interpreter (exit code {error.code}) instead of defining a flow."
+    return ScriptError(
+        f"{where} could not be imported:\n{trace}\n{words}{hint}"
+        if trace
+        else f"{where} could not be imported:\n{words}{hint}"
+    )

@@ -1,0 +1,28 @@
+"""A durable flow of many tasks: `squares.py start COUNT`, `squares.py resume ID [--force]`."""
+
+import sys
+from uuid import UUID
+
+from notes import note
+
+from prefect_nb import flow, task
+
+
+@task
+def square(n: int) -> int:
+    note(f"square {n}")
+    return n * n
+
+
+@flow(durable=True)
+def squares(count: int) -> int:
+    one_by_one = [square(n) for n in range(count // 2)]
+    at_once = square.map(range(count // 2, count)).result()
+    return sum(one_by_one) + sum(at_once)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "start":
+        print(squares(int(sys.argv[2])))
+    else:
+        print(squares.resume(UUID(sys.argv[2]), force="--force" in sys.argv))
