@@ -291,8 +291,8 @@ class Flow(Generic[P, R]):
         if on_start is not None:
             on_start(execution)
         if self.isasync:
-            return _run_awaiting(execution, return_state)
-        with _Lifetime(execution):
+            return _run_awaiting(home, execution, return_state)
+        with _Lifetime(home, execution):
             drive.blocking(execution)
         return execution.outcome(return_state)
 
@@ -372,7 +372,8 @@ class Flow(Generic[P, R]):
 class _Lifetime:
     """Around the driving of a flow run: it is listed, watched and shown while it lives."""
 
-    def __init__(self, execution: FlowExecution) -> None:
+    def __init__(self, home: Home, execution: FlowExecution) -> None:
+        self._home = home
         self._execution = execution
         self._finishers: list[Callable[[], None]] = []
 
@@ -381,18 +382,18 @@ class _Lifetime:
         if execution.parent is None:
             clock.synchronize()
             self._finishers = [
-                finish for hook in list(root_hooks) if (finish := hook(execution.home, execution.run.id)) is not None
+                finish for hook in list(root_hooks) if (finish := hook(self._home, execution.run.id)) is not None
             ]
-        execution.home.enter(execution.scope, execution.run.epoch)
+        self._home.enter(execution.scope, execution.run.epoch)
 
     def __exit__(self, *exc: object) -> None:
-        self._execution.home.leave(self._execution.scope)
+        self._home.leave(self._execution.scope)
         for finish in self._finishers:
             finish()
 
 
-async def _run_awaiting(execution: FlowExecution, return_state: bool) -> Any:
-    with _Lifetime(execution):
+async def _run_awaiting(home: Home, execution: FlowExecution, return_state: bool) -> Any:
+    with _Lifetime(home, execution):
         await drive.awaiting(execution)
     return execution.outcome(return_state)
 

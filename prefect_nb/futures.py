@@ -16,9 +16,9 @@ from prefect_nb.execution.futures import (
     PrefectFuture,
     PrefectFutureList,
     as_completed,
-    resolve_futures_to_states,
     wait,
 )
+from prefect_nb.execution.inputs import resolve_futures_to_states
 
 __all__ = [
     "DoneAndNotDoneFutures",

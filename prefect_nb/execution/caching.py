@@ -14,7 +14,7 @@ from prefect_nb.model.fingerprint_parts import Part, Unhashable, combine, seal
 from prefect_nb.model.states import Completed, State
 
 if TYPE_CHECKING:
-    from prefect_nb.execution.task_runs import TaskExecution
+    from prefect_nb.execution.shapes import RecordingTask
 
 
 class TaskKeyContext:
@@ -28,7 +28,7 @@ class TaskKeyContext:
         self.parameters = parameters
 
 
-def look_up(execution: TaskExecution) -> State[Any] | None:
+def look_up(execution: RecordingTask) -> State[Any] | None:
     """Compute the run's cache key, note its parts, and return a Completed/"Cached" state if the key is known.
 
     A key that cannot be computed means no caching for this run, and a warning; never a weaker key.
@@ -58,7 +58,7 @@ def look_up(execution: TaskExecution) -> State[Any] | None:
     return hit
 
 
-def _find(execution: TaskExecution, key: str) -> State[Any] | None:
+def _find(execution: RecordingTask, key: str) -> State[Any] | None:
     entry = execution.home.cache_entry(key)
     if entry is None:
         return None
@@ -77,7 +77,7 @@ def _find(execution: TaskExecution, key: str) -> State[Any] | None:
     return Completed(name="Cached", data=handle)
 
 
-def _warn_no_key(execution: TaskExecution, error: Exception) -> None:
+def _warn_no_key(execution: RecordingTask, error: Exception) -> None:
     reason = str(error) if isinstance(error, Unhashable) else f"{type(error).__name__}: {error}"
     text = f"Task run {execution.run.name!r} is not cached, because its cache key cannot be computed: {reason}"
     logs.task_run_logger(execution.run, execution.task).error("%s", text)

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from prefect_nb.exceptions import MissingContextError
 
 if TYPE_CHECKING:
-    from prefect_nb.execution.flow_runs import FlowExecution
-    from prefect_nb.execution.task_runs import TaskExecution
+    from prefect_nb.execution.shapes import FlowShell, TaskShell
     from prefect_nb.model.runs import FlowRun, TaskRun
 
 _tags: ContextVar[frozenset[str]] = ContextVar("prefect_nb_tags", default=frozenset())
@@ -39,7 +38,7 @@ class FlowRunContext(_Context):
     __slots__ = ("execution",)
     _var = ContextVar("prefect_nb_flow_run", default=None)
 
-    def __init__(self, execution: FlowExecution) -> None:
+    def __init__(self, execution: FlowShell) -> None:
         self.execution = execution
 
     @property
@@ -69,7 +68,7 @@ class TaskRunContext(_Context):
     __slots__ = ("execution",)
     _var = ContextVar("prefect_nb_task_run", default=None)
 
-    def __init__(self, execution: TaskExecution) -> None:
+    def __init__(self, execution: TaskShell) -> None:
         self.execution = execution
 
     @property

@@ -38,14 +38,20 @@ def blocking(execution: Execution) -> State[Any]:
     error: BaseException | None = None
     while True:
         try:
-            command = steps.send(answer) if error is None else steps.throw(error)
+            while True:
+                command = steps.send(answer) if error is None else steps.throw(error)
+                error = None
+                try:
+                    answer = answer_to(command)
+                except BaseException as raised:
+                    error = execution.translate(raised)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
-        error = None
-        try:
-            answer = answer_to(command)
-        except BaseException as raised:
-            error = execution.translate(raised)
+        except BaseException as between:
+            # A signal may arrive between an answer and the next command: the run has to hear of it, too.
+            if steps.gi_frame is None:
+                raise
+            error = execution.translate(between)
 
 
 async def awaiting(execution: Execution) -> State[Any]:
@@ -55,11 +61,16 @@ async def awaiting(execution: Execution) -> State[Any]:
     error: BaseException | None = None
     while True:
         try:
-            command = steps.send(answer) if error is None else steps.throw(error)
+            while True:
+                command = steps.send(answer) if error is None else steps.throw(error)
+                error = None
+                try:
+                    answer = await answer_to(command)
+                except BaseException as raised:
+                    error = execution.translate(raised)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
-        error = None
-        try:
-            answer = await answer_to(command)
-        except BaseException as raised:
-            error = execution.translate(raised)
+        except BaseException as between:
+            if steps.gi_frame is None:
+                raise
+            error = execution.translate(between)

@@ -20,7 +20,7 @@ from prefect_nb.execution import hooks, inputs, interrupts, logs, pump
 from prefect_nb.execution.calls import call_awaiting, call_blocking
 from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.context import FlowRunContext, current_flow, current_task
-from prefect_nb.execution.futures import PrefectFuture, resolve_futures_to_states
+from prefect_nb.execution.futures import PrefectFuture
 from prefect_nb.execution.ids import new_id
 from prefect_nb.execution.kept import KeptResult
 from prefect_nb.execution.recorder import created, moved
@@ -30,7 +30,7 @@ from prefect_nb.model.runs import FlowRun, TaskRun
 from prefect_nb.model.states import Failed, State
 
 if TYPE_CHECKING:
-    from prefect_nb.home import Home
+    from prefect_nb.execution.shapes import Surroundings
 
 CANCEL_GRACE_SECONDS = 5.0
 
@@ -51,7 +51,7 @@ class FlowExecution:
 
     def __init__(
         self,
-        home: Home,
+        home: Surroundings,
         flow: Any,
         run: FlowRun,
         parameters: dict[str, Any],
@@ -139,7 +139,8 @@ class FlowExecution:
                 await asyncio.sleep(seconds)
                 return self.stopped()
             case c.Fire(kind, state):
-                await hooks.fire_awaiting(self.flow, self.run, kind, state)
+                for hook in hooks.fire(self.flow, self.run, kind, state):
+                    await hook
                 return None
         return self.answer_at_once(command)
 
@@ -147,7 +148,7 @@ class FlowExecution:
         """Answer a command that needs no waiting."""
         match command:
             case c.Fire(kind, state):
-                hooks.fire(self.flow, self.run, kind, state)
+                hooks.run_all(hooks.fire(self.flow, self.run, kind, state))
                 return None
             case c.Keep(value):
                 return self.keep(value)
@@ -179,7 +180,7 @@ class FlowExecution:
             self.state = state
         self._mirror(state)
         if state.is_final():
-            self.ledger.commit()
+            self.ledger.commit(flow_run_id=self.run.id)
         return state
 
     def _mirror(self, state: State[Any]) -> None:
@@ -288,7 +289,7 @@ class FlowExecution:
 
     def conclude(self, value: Any) -> State[Any]:
         """The final state that the body's return value means; every child has ended."""
-        value = resolve_futures_to_states(value) if inputs.has_special(value) else value
+        value = inputs.resolve_futures_to_states(value) if inputs.has_special(value) else value
         states: list[State[Any]] | None = None
         if isinstance(value, State):
             states = [value]

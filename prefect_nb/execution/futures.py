@@ -154,14 +154,3 @@ def as_completed(futures: Iterable[PrefectFuture[Any]], timeout: float | None = 
         except queue.Empty:
             raise TimeoutError(f"{left} (of {len(pending)}) futures unfinished") from None
         yield future
-
-
-def resolve_futures_to_states(value: Any) -> Any:
-    """`value` with every future in it, at any depth, replaced by its final state (waiting for it)."""
-    from prefect_nb.execution.inputs import replace
-
-    def to_state(item: Any) -> Any:
-        item.wait()
-        return item.state
-
-    return replace(value, lambda item: isinstance(item, PrefectFuture), to_state)

@@ -1,71 +1,67 @@
-"""Calling a user's hooks: an error in one is logged and changes nothing."""
+"""Calling a user's hooks: an error in one is logged and changes nothing.
+
+A hook may be sync or async. Sync ones are called here; what an async one leaves to be awaited is handed to the driver,
+which awaits it in its own way (`run_sync` for the blocking one).
+"""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from prefect_nb.execution import logs, portal
 from prefect_nb.model.runs import TaskRun
 
 
-def _hooks(owner: Any, kind: str) -> list[Any]:
-    return list(getattr(owner, f"on_{kind}_hooks", ()) or ())
-
-
-def _logger(owner: Any, run: Any) -> logs.RunLogger:
-    return logs.task_run_logger(run, owner) if isinstance(run, TaskRun) else logs.flow_run_logger(run, owner)
-
-
-def fire(owner: Any, run: Any, kind: str, state: Any) -> None:
-    """Call every hook of a kind with (task or flow, run, state), in order."""
-    for hook in _hooks(owner, kind):
-        try:
-            outcome = hook(owner, run, state)
-            if inspect.isawaitable(outcome):
-                portal.run_sync(_await(outcome))
-        except Exception:
-            _logger(owner, run).exception("An error was encountered while running hook %r", _name(hook))
-
-
-async def fire_awaiting(owner: Any, run: Any, kind: str, state: Any) -> None:
-    """The same on an event loop."""
-    for hook in _hooks(owner, kind):
-        try:
-            outcome = hook(owner, run, state)
-            if inspect.isawaitable(outcome):
-                await outcome
-        except Exception:
-            _logger(owner, run).exception("An error was encountered while running hook %r", _name(hook))
-
-
-def ask_retry(task: Any, run: Any, state: Any) -> bool:
-    """Whether the task's condition wants another attempt; an error in it means no."""
-    try:
-        answer = task.retry_condition_fn(task, run, state)
+def fire(owner: Any, run: Any, kind: str, state: Any) -> Iterator[Coroutine[Any, Any, Any]]:
+    """Call every hook of a kind with (task or flow, run, state), in order; yields what has to be awaited before the next."""
+    for hook in list(getattr(owner, f"on_{kind}_hooks", ()) or ()):
+        name = getattr(hook, "__name__", None) or hook
+        refused = _Refused(owner, run, f"An error was encountered while running hook {name!r}")
+        answer = refused.unless(lambda hook=hook: hook(owner, run, state))  # type: ignore[misc]
         if inspect.isawaitable(answer):
-            answer = portal.run_sync(_await(answer))
-        return bool(answer)
-    except Exception:
-        _logger(task, run).exception("An error was encountered while running `retry_condition_fn`")
-        return False
+            yield refused.awaiting(answer)
 
 
-async def ask_retry_awaiting(task: Any, run: Any, state: Any) -> bool:
-    """The same on an event loop."""
-    try:
-        answer = task.retry_condition_fn(task, run, state)
-        if inspect.isawaitable(answer):
-            answer = await answer
-        return bool(answer)
-    except Exception:
-        _logger(task, run).exception("An error was encountered while running `retry_condition_fn`")
-        return False
+def ask_retry(task: Any, run: Any, state: Any) -> bool | Coroutine[Any, Any, bool]:
+    """Whether the task's condition wants another attempt, or what to await to know; an error in it means no."""
+    refused = _Refused(task, run, "An error was encountered while running `retry_condition_fn`")
+    answer = refused.unless(lambda: task.retry_condition_fn(task, run, state))
+    return refused.awaiting(answer) if inspect.isawaitable(answer) else bool(answer)
 
 
-async def _await(awaitable: Any) -> Any:
-    return await awaitable
+def run_all(coroutines: Iterator[Coroutine[Any, Any, Any]]) -> None:
+    """Await each on a loop of ours, from sync code."""
+    for coroutine in coroutines:
+        portal.run_sync(coroutine)
 
 
-def _name(hook: Any) -> str:
-    return str(getattr(hook, "__name__", None) or hook)
+class _Refused:
+    """Logs what goes wrong in a user's function, and answers None for it."""
+
+    def __init__(self, owner: Any, run: Any, message: str) -> None:
+        self._owner = owner
+        self._run = run
+        self._message = message
+
+    def unless(self, call: Callable[[], Any]) -> Any:
+        """What the call returns."""
+        try:
+            return call()
+        except Exception:
+            self._log()
+            return None
+
+    async def awaiting(self, awaitable: Any) -> Any:
+        """What the awaitable gives."""
+        try:
+            return await awaitable
+        except Exception:
+            self._log()
+            return None
+
+    def _log(self) -> None:
+        run = self._run
+        make = logs.task_run_logger if isinstance(run, TaskRun) else logs.flow_run_logger
+        make(run, self._owner).exception(self._message)

@@ -177,3 +177,13 @@ def _resolve(value: Any, allowed: bool) -> Any:
 def _value_of(item: Any, allowed: bool) -> Any:
     state: State[Any] = item.state if isinstance(item, PrefectFuture) else item
     return state.result(raise_on_failure=not allowed)
+
+
+def resolve_futures_to_states(value: Any) -> Any:
+    """`value` with every future in it, at any depth, replaced by its final state (waiting for it)."""
+
+    def to_state(item: Any) -> Any:
+        item.wait()
+        return item.state
+
+    return replace(value, lambda item: isinstance(item, PrefectFuture), to_state)

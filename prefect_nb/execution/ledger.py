@@ -21,6 +21,7 @@ logger = logging.getLogger("prefect_nb.ledger")
 _RETRY_SECONDS = 0.5
 _LOG_QUEUE = 10_000
 _BACKLOG = 50_000
+_TAKEN_OVER = "Flow run {} was taken over by another process; nothing more of it is written here."
 
 
 class _Barrier:
@@ -64,6 +65,7 @@ class Ledger:
 
     def own(self, flow_run_id: UUID, epoch: int) -> None:
         """Write this flow run's entries under this epoch from now on."""
+        self.fenced.discard(flow_run_id)
         self._epochs[flow_run_id] = epoch
 
     def epoch_of(self, flow_run_id: UUID) -> int:
@@ -71,9 +73,19 @@ class Ledger:
         return self._epochs.get(flow_run_id, 1)
 
     def disown(self, flow_run_id: UUID) -> None:
-        """The flow run has ended; its epoch need not be checked any more."""
+        """The flow run has ended; its epoch need not be checked any more. One that was taken over stays refused."""
         self._epochs.pop(flow_run_id, None)
-        self.fenced.discard(flow_run_id)
+
+    def fence(self, flow_run_id: UUID) -> None:
+        """Another process has taken this flow run over: take nothing more of it."""
+        if flow_run_id in self.fenced:
+            return
+        self.fenced.add(flow_run_id)
+        for callback in list(self.on_fenced):
+            try:
+                callback(flow_run_id)
+            except Exception:
+                logger.exception("Flow run %s was taken over, but could not be stopped here.", flow_run_id)
 
     def append(self, item: Entry | KeyParts | tuple[Entry, CacheEntry], flow_run_id: UUID | None) -> None:
         """Have this committed soon. Waits only when tens of thousands of events are ahead of it.
@@ -82,9 +94,7 @@ class Ledger:
             Fenced: another process has taken the flow run over.
         """
         if self.fenced and flow_run_id in self.fenced:
-            raise Fenced(
-                f"Flow run {flow_run_id} was taken over by another process; nothing more of it is written here."
-            )
+            raise Fenced(_TAKEN_OVER.format(flow_run_id))
         if type(item) is tuple:
             self.uncommitted_cache[item[1].key] = item[1]
         self._queue.append(item)
@@ -100,10 +110,15 @@ class Ledger:
         if not self._wake.is_set():
             self._notify()
 
-    def commit(self, timeout: float | None = None) -> None:
+    def commit(self, timeout: float | None = None, flow_run_id: UUID | None = None) -> None:
         """Wait until everything appended so far is durable.
 
+        Args:
+            timeout: seconds to wait; None for however long it takes.
+            flow_run_id: the flow run whose entries the caller waits for.
+
         Raises:
+            Fenced: another process has taken that flow run over; what was appended of it may not have been written.
             StorageFull, StoreUnavailable: it could not be written; the ledger goes on trying.
             TimeoutError: not within `timeout` seconds.
         """
@@ -115,6 +130,8 @@ class Ledger:
             raise TimeoutError(f"The history was not written within {timeout} seconds.")
         if barrier.error is not None:
             raise barrier.error
+        if self.fenced and flow_run_id in self.fenced:
+            raise Fenced(_TAKEN_OVER.format(flow_run_id))
 
     def close(self) -> None:
         """Write everything and stop. Raises what `commit` raises when that cannot be done."""
@@ -184,13 +201,11 @@ class Ledger:
         for cached in caches:
             if self.uncommitted_cache.get(cached.key) is cached:
                 del self.uncommitted_cache[cached.key]
+        for flow_run_id in fenced:
+            self.fence(flow_run_id)
         for barrier in barriers:
             barrier.done.set()
         self._publish([entry for entry in entries if entry.flow_run_id not in fenced] if fenced else entries)
-        for flow_run_id in fenced - self.fenced:
-            self.fenced.add(flow_run_id)
-            for callback in list(self.on_fenced):
-                callback(flow_run_id)
         return []
 
     def _refused(self, error: Exception, items: list[Item], barriers: list[_Barrier]) -> list[Item]:

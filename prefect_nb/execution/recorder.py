@@ -24,6 +24,13 @@ def created(run: Run, state: State[Any]) -> Event:
     return FlowRunCreated(run) if isinstance(run, FlowRun) else TaskRunCreated(run)
 
 
+def clean(text: str | None) -> str | None:
+    """Text that UTF-8 can hold: a lone surrogate, as in odd file names, becomes its escape."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def stamp(state: State[Any], run: Run) -> None:
     """Give a live state what its record in the snapshot has: id, time, the run's ids."""
     state.id = run.state_id
@@ -70,7 +77,7 @@ def moved(
         name=state.name,
         at_us=max(now_us(), run.state_us + 1),
         state_id=new_id(),
-        message=state.message,
+        message=clean(state.message),
         details=_own_details(state.state_details),
         result=data.reference if type(data) is KeptResult else None,
         note=note,

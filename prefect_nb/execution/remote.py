@@ -12,10 +12,10 @@ from prefect_nb.execution.context import FlowRunContext, TaskRunContext, _tags, 
 from prefect_nb.interfaces import Emit, Work
 
 if TYPE_CHECKING:
-    from prefect_nb.execution.task_runs import TaskExecution
+    from prefect_nb.execution.shapes import RecordingTask
 
 
-def work_of(execution: TaskExecution) -> Work:
+def work_of(execution: RecordingTask) -> Work:
     """The call of a task run's body, ready to be pickled."""
     scope = execution.scope
     assert scope is not None

@@ -95,6 +95,9 @@ class Scope:
                 raise_in_thread(ident, RunCancelled)
         for stopper in list(self.stoppers):
             stopper()
+        kill = getattr(self._runner, "kill", None)
+        if kill is not None:
+            kill()
 
     @contextmanager
     def stoppable_thread(self) -> Iterator[None]:

@@ -11,14 +11,14 @@ from uuid import UUID
 from prefect_nb.engine import commands as c
 from prefect_nb.engine.task_run import Steps, TaskPlan, task_run
 from prefect_nb.exceptions import InvalidMove, RunCancelled, SerializationError, StorageFull, TaskRunTimeoutError
-from prefect_nb.execution import caching, hooks, inputs, logs
+from prefect_nb.execution import caching, hooks, inputs, logs, portal
 from prefect_nb.execution.calls import call_awaiting, call_blocking
 from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.context import TaskRunContext, current_flow, current_tags, current_task
 from prefect_nb.execution.futures import PrefectFuture
 from prefect_nb.execution.ids import new_id
 from prefect_nb.execution.kept import KeptResult
-from prefect_nb.execution.recorder import created, moved
+from prefect_nb.execution.recorder import clean, created, moved
 from prefect_nb.execution.scope import Scope
 from prefect_nb.interfaces import Entry
 from prefect_nb.model.events import Renamed, apply
@@ -26,7 +26,7 @@ from prefect_nb.model.runs import TaskRun
 from prefect_nb.model.states import Failed, State, StateType
 
 if TYPE_CHECKING:
-    from prefect_nb.home import Home
+    from prefect_nb.execution.shapes import Surroundings
 
 _NOT_SET = object()
 
@@ -51,7 +51,7 @@ class TaskExecution:
 
     def __init__(
         self,
-        home: Home,
+        home: Surroundings,
         task: Any,
         parameters: dict[str, Any],
         *,
@@ -132,10 +132,12 @@ class TaskExecution:
                 await asyncio.sleep(seconds)
                 return self.stopped()
             case c.Fire(kind, state):
-                await hooks.fire_awaiting(self.task, self.run, kind, state)
+                for hook in hooks.fire(self.task, self.run, kind, state):
+                    await hook
                 return None
             case c.AskRetry(state):
-                return await hooks.ask_retry_awaiting(self.task, self.run, state)
+                answer = hooks.ask_retry(self.task, self.run, state)
+                return answer if isinstance(answer, bool) else bool(await answer)
         return self.answer_at_once(command)
 
     def answer_at_once(self, command: c.Command) -> Any:
@@ -148,10 +150,11 @@ class TaskExecution:
             case c.Delay(attempt):
                 return self.delay(attempt)
             case c.Fire(kind, state):
-                hooks.fire(self.task, self.run, kind, state)
+                hooks.run_all(hooks.fire(self.task, self.run, kind, state))
                 return None
             case c.AskRetry(state):
-                return hooks.ask_retry(self.task, self.run, state)
+                answer = hooks.ask_retry(self.task, self.run, state)
+                return answer if isinstance(answer, bool) else bool(portal.run_sync(answer))
         raise NotImplementedError(command)
 
     # Recording
@@ -180,7 +183,7 @@ class TaskExecution:
                 )  # type: ignore[assignment]
             self.state = state
         if state.is_final() and self.scope is not None and self.scope.durable:
-            self.ledger.commit()
+            self.ledger.commit(flow_run_id=flow_run_id)
         return state
 
     def abandon(self, state: State[Any]) -> None:
@@ -200,7 +203,7 @@ class TaskExecution:
         tags = task.tags | current_tags()
         return TaskRun(
             id=self.id,
-            name=name,
+            name=clean(name) or name,
             flow_run_id=scope.flow_run_id if scope is not None else None,
             parent_id=self.parent.id if self.parent is not None else None,
             task_key=task.task_key,

@@ -44,11 +44,12 @@ def cancel(run: FlowRun, wait: float = 10.0, reason: str = "Cancelled by request
         raise InvalidMove(f"Flow run {now.name!r} has ended already: it is {now.state_name}.{_next_step(now)}")
     home.store.add_request(run.id, "cancel", now_us(), {"reason": reason})
     deadline = time.monotonic() + wait
-    while not now.is_final and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)
         home.reap()
-        now = _reload(home, run)
-    return now
+        if _reload(home, run).is_final:
+            break
+    return _reload(home, run)
 
 
 def resume(run: FlowRun, force: bool = False, watch: Watch = nullcontext) -> Finished:
@@ -72,10 +73,6 @@ def resume(run: FlowRun, force: bool = False, watch: Watch = nullcontext) -> Fin
         return asyncio.run(outcome) if inspect.iscoroutine(outcome) else outcome
 
     return execute(flow_of(run), start, watch, count_cells(_notebook_of(run)))
-
-
-def _notebook_of(run: FlowRun) -> Path | None:
-    return Path(run.input_path) if run.kind == "notebook" and run.input_path is not None else None
 
 
 def flow_of(run: FlowRun) -> Flow[..., Any]:
@@ -107,3 +104,7 @@ def _next_step(run: FlowRun) -> str:
     if run.state_type.value in ("CRASHED", "FAILED"):
         return f" `prefect-nb flow-run resume {run.id}` goes on with it."
     return ""
+
+
+def _notebook_of(run: FlowRun) -> Path | None:
+    return Path(run.input_path) if run.kind == "notebook" and run.input_path is not None else None

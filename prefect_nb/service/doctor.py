@@ -71,7 +71,11 @@ def examine(mend: bool = False) -> Report:
         home = Home.current()
         report.findings += _dead_owners(home)
         report.findings += _history(home, mend)
-        _results(home, report)
+        try:
+            _results(home, report)
+        except ValueError as error:  # a row that cannot be read: it is named above
+            problem = Problem(f"results could not all be checked: {error}", str(path), "Mend the rows first.")
+            report.findings.append(Finding(problem))
         report.findings += _lock_files(home, mend)
         report.findings += _sqlite_version()
     except PrefectException as error:

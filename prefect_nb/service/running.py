@@ -204,7 +204,7 @@ def count_cells(notebook: Path | None) -> int | None:
         return None
     content: dict[str, Any] = msgspec.json.decode(notebook.read_bytes())
     cells: list[dict[str, Any]] = content.get("cells", [])
-    return sum(cell.get("cell_type") == "code" for cell in cells)
+    return len([cell for cell in cells if cell.get("cell_type") == "code"])
 
 
 def _check_name(name: str | None) -> None:

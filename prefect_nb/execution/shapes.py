@@ -1,0 +1,71 @@
+"""What the rooms of the shell need of each other, as protocols, so that none has to import the other."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+from uuid import UUID
+
+from prefect_nb.execution.ledger import Ledger
+from prefect_nb.execution.scope import Scope
+from prefect_nb.interfaces import CacheEntry, ResultStore
+from prefect_nb.model.runs import FlowRun, TaskRun
+from prefect_nb.settings import Settings
+
+
+class Surroundings(Protocol):
+    """A home directory, as runs see it."""
+
+    ledger: Ledger
+    results: ResultStore
+    settings: Settings
+
+    @property
+    def owner_id(self) -> UUID:
+        """This process as an owner of runs."""
+        ...
+
+    def cache_entry(self, key: str) -> CacheEntry | None:
+        """What a cache key stands for."""
+        ...
+
+    def forget_cache(self, key: str) -> None:
+        """Drop a cache key whose result was damaged."""
+        ...
+
+    def current_cell(self) -> TaskRun | None:
+        """The cell that everything in this process is called in now."""
+        ...
+
+
+class TaskShell(Protocol):
+    """A task run, as its body and its cache key see it."""
+
+    task: Any
+    run: TaskRun
+    parameters: dict[str, Any]
+
+
+class FlowShell(Protocol):
+    """A flow run, as its body sees it."""
+
+    flow: Any
+    run: FlowRun
+    parameters: dict[str, Any]
+    task_runner: Any
+
+
+class RecordingTask(TaskShell, Protocol):
+    """A task run with what is needed to record something of it."""
+
+    home: Surroundings
+    ledger: Ledger
+    scope: Scope | None
+    flow: Any
+    cache_key: str | None
+    log_prints: bool
+    lock: AbstractContextManager[Any]
+
+    def expires_us(self) -> int | None:
+        """When a result kept now stops counting as a cache hit."""
+        ...
