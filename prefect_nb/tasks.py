@@ -18,6 +18,7 @@ from prefect_nb.execution.context import current_flow
 from prefect_nb.execution.flow_runs import FlowExecution
 from prefect_nb.execution.futures import PrefectFuture, PrefectFutureList
 from prefect_nb.execution.scope import Scope
+from prefect_nb.execution.shapes import Surroundings
 from prefect_nb.execution.task_runs import TaskExecution
 from prefect_nb.home import Home
 from prefect_nb.interfaces import Runner
@@ -285,7 +286,7 @@ class Task(Generic[P, R]):
             raise RunCancelled(scope.reason)
         return scope
 
-    def _persisted(self, scope: Scope | None, home: Home) -> bool:
+    def _persisted(self, scope: Scope | None, home: Surroundings) -> bool:
         if self.persist_result is not None:
             return self.persist_result
         if scope is not None and (scope.durable or scope.persist is not None):
@@ -421,7 +422,7 @@ def task_input_hash(context: Any, arguments: dict[str, Any]) -> str | None:
     return (policies.TASK_SOURCE + policies.INPUTS).compute_key(context, arguments, {})
 
 
-def _surroundings() -> tuple[Home, Scope | None]:
+def _surroundings() -> tuple[Surroundings, Scope | None]:
     """Where a run started here is recorded, and what it belongs to."""
     context = current_flow.get()
     execution = context.execution if context is not None else None
@@ -439,7 +440,7 @@ def current_scope(home: Home) -> Scope | None:
     return home.attached_scope()
 
 
-def detached_scope(home: Home) -> Scope:
+def detached_scope(home: Surroundings) -> Scope:
     """A scope for tasks submitted outside any flow run: each stands alone; a default runner carries them."""
     found = home.__dict__.get("_detached")
     if found is None:

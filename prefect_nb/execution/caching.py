@@ -51,8 +51,7 @@ def look_up(execution: RecordingTask) -> State[Any] | None:
     execution.cache_key = key
     with execution.lock:
         event = KeyComputed(run.id, now_us(), key, execution.expires_us())
-        execution.run = apply(run, event)  # type: ignore[assignment]
-        execution.ledger.append(Entry(execution.run, event, run.flow_run_id), run.flow_run_id)
+        execution.ledger.append(Entry(apply(run, event), event, run.flow_run_id), run.flow_run_id, execution)
     hit = None if task.refresh_cache or home.settings.tasks_refresh_cache else _find(execution, key)
     execution.ledger.append(KeyParts(run.id, run.task_key, parts, hit is not None), run.flow_run_id)
     return hit

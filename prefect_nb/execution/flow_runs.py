@@ -161,7 +161,7 @@ class FlowExecution:
         with self.lock:
             if self.run.events == 0:
                 now = now_us()
-                self.run = replace(
+                run = replace(
                     self.run,
                     state_type=state.type,
                     state_name=state.name,
@@ -172,11 +172,10 @@ class FlowExecution:
                     expected_us=now,
                     events=1,
                 )
-                event = created(self.run, state)
-                self.ledger.append(Entry(self.run, event, self.run.id), self.run.id)
+                self.ledger.append(Entry(run, created(run, state), run.id), run.id, self)
             else:
                 again = self.state is None
-                self.run = moved(self.ledger, self.run, state, self.run.id, taken_over=again)  # type: ignore[assignment]
+                moved(self.ledger, self.run, state, self.run.id, taken_over=again, holder=self)
             self.state = state
         self._mirror(state)
         if state.is_final():

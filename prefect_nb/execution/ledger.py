@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from prefect_nb.exceptions import Fenced, StorageFull, StoreUnavailable
@@ -87,16 +88,29 @@ class Ledger:
             except Exception:
                 logger.exception("Flow run %s was taken over, but could not be stopped here.", flow_run_id)
 
-    def append(self, item: Entry | KeyParts | tuple[Entry, CacheEntry], flow_run_id: UUID | None) -> None:
+    def append(
+        self, item: Entry | KeyParts | tuple[Entry, CacheEntry], flow_run_id: UUID | None, holder: Any = None
+    ) -> None:
         """Have this committed soon. Waits only when tens of thousands of events are ahead of it.
+
+        Args:
+            item: an event, with the cache entry that goes with it, or the parts of a key.
+            flow_run_id: the flow run whose owner writes this.
+            holder: whose `run` becomes the event's snapshot.
 
         Raises:
             Fenced: another process has taken the flow run over.
         """
         if self.fenced and flow_run_id in self.fenced:
             raise Fenced(_TAKEN_OVER.format(flow_run_id))
+        entry: Any = item
         if type(item) is tuple:
+            entry = item[0]
             self.uncommitted_cache[item[1].key] = item[1]
+        if holder is not None:
+            # No call stands between these two lines, so a signal finds both done or neither. Were one done without the
+            # other, the run's next event would not follow its history.
+            holder.run = entry.run
         self._queue.append(item)
         if not self._wake.is_set():
             self._notify()

@@ -51,9 +51,18 @@ class Pumped:
 
     def advance(self, answer: Any = None) -> None:
         """Give the engine an answer and go on until the next one has to come from elsewhere."""
+        steps = self.execution.steps
+        error: BaseException | None = None
+        while not (steps.gi_frame is None or steps.gi_running):  # a signal may have ended it while the answer came
+            try:
+                self._go_on(answer, error)
+                return
+            except BaseException as between:  # a signal, between an answer and the next command
+                error = self.execution.translate(between)
+
+    def _go_on(self, answer: Any, error: BaseException | None) -> None:
         execution = self.execution
         steps = execution.steps
-        error: BaseException | None = None
         try:
             while True:
                 command = steps.send(answer) if error is None else steps.throw(error)
@@ -79,6 +88,8 @@ class Pumped:
             if not execution.abandoned and execution.future is not None and not execution.future.done():
                 execution.finish(Crashed(message=str(refused), data=refused))
         except BaseException as unexpected:
+            if steps.gi_frame is not None:
+                raise
             logger.exception("The shell of task run %s failed.", execution.id)
             if execution.future is not None and not execution.future.done():
                 execution.finish(Crashed(message=f"The engine failed: {unexpected}", data=unexpected))

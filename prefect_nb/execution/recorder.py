@@ -52,6 +52,7 @@ def moved(
     note: str | None = None,
     cache_key: str | None = None,
     taken_over: bool = False,
+    holder: Any = None,
 ) -> Run:
     """Record that an existing run moves to `state`; returns the snapshot after it. Stamps the state.
 
@@ -63,6 +64,7 @@ def moved(
         note: why a result was not kept.
         cache_key: enter the state's kept result into the cache under this key, in the same transaction.
         taken_over: the run was claimed anew, so it may leave a terminal state.
+        holder: whose `run` becomes the new snapshot, together with the append.
 
     Raises:
         InvalidMove: the rules refuse.
@@ -86,9 +88,9 @@ def moved(
     entry = Entry(after, event, flow_run_id)
     if cache_key is not None and event.result is not None:
         cached = CacheEntry(cache_key, event.result, run.id, event.at_us)
-        ledger.append((entry, cached), flow_run_id)
+        ledger.append((entry, cached), flow_run_id, holder)
     else:
-        ledger.append(entry, flow_run_id)
+        ledger.append(entry, flow_run_id, holder)
     stamp(state, after)
     return after
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -74,7 +75,7 @@ class TaskExecution:
         self.run: TaskRun = _NO_RUN
         self.state: State[Any] | None = None
         self.steps: Steps = task_run(self.plan)
-        self.lock = scope.lock if scope is not None else threading.Lock()
+        self.lock: AbstractContextManager[Any] = scope.lock if scope is not None else threading.Lock()
         self.future: PrefectFuture[Any] | None = None
         self.fatal: BaseException | None = None
         self.returned: Any = _NOT_SET
@@ -166,13 +167,12 @@ class TaskExecution:
                 raise InvalidMove(f"Task run {self.run.name!r} ({self.id}) was cancelled while it ran.")
             flow_run_id = self.scope.flow_run_id if self.scope is not None else None
             if self.run.events == 0:
-                self.run = self._create(state)
-                event = created(self.run, state)
-                self.ledger.append(Entry(self.run, event, flow_run_id), flow_run_id)
+                run = self._create(state)
+                self.ledger.append(Entry(run, created(run, state), flow_run_id), flow_run_id, self)
             else:
                 again = self.state is None
                 completed = state.type is StateType.COMPLETED
-                self.run = moved(
+                moved(
                     self.ledger,
                     self.run,
                     state,
@@ -180,7 +180,8 @@ class TaskExecution:
                     note=self.note if completed else None,
                     cache_key=self.cache_key if completed and state.name != "Cached" else None,
                     taken_over=again,
-                )  # type: ignore[assignment]
+                    holder=self,
+                )
             self.state = state
         if state.is_final() and self.scope is not None and self.scope.durable:
             self.ledger.commit(flow_run_id=flow_run_id)
@@ -241,8 +242,8 @@ class TaskExecution:
             return
         with self.lock:
             event = Renamed(self.id, now_us(), self.task.run_name(self.parameters))
-            self.run = apply(self.run, event)  # type: ignore[assignment]
-            self.ledger.append(Entry(self.run, event, self.run.flow_run_id), self.run.flow_run_id)
+            entry = Entry(apply(self.run, event), event, self.run.flow_run_id)
+            self.ledger.append(entry, self.run.flow_run_id, self)
 
     # Upstream
 

@@ -1,1 +1,4 @@
-"""The notebook face: magics, the live view under a cell, and its static picture."""
+"""The notebook's face: magics, the live view under a cell, and notebooks run as flows.
+
+`%load_ext prefect_nb` registers the magics.
+"""

@@ -94,7 +94,7 @@ class TaskCell:
         options: the parsed options of the magic.
 
     Raises:
-        NameError: the cell needs a variable that the notebook does not have.
+        UsageError: the cell needs a variable that the notebook does not have.
     """
 
     def __init__(self, cell: Cell, heading: Heading, options: Namespace) -> None:
@@ -119,7 +119,7 @@ class TaskCell:
             near = did_you_mean(missing[0], (name for name in namespace if not name.startswith("_")))
             words = " and ".join(f"`{name}`" for name in missing)
             is_are = "is" if len(missing) == 1 else "are"
-            raise _Undefined(
+            raise UsageError(
                 f"%%task {self._name} needs {words}, which {is_are} not defined.{near} "
                 f"Run the cell that makes {'it' if len(missing) == 1 else 'them'} first."
             )
@@ -244,10 +244,6 @@ class TaskCell:
         if isinstance(error, KeyboardInterrupt | RunCancelled):
             return shown_as(error, f"⊘ {self._name} · interrupted")
         return shown_from_cell(error, self._cell.shell)
-
-
-class _Undefined(NameError, UsageError):
-    """A cell needs what is not there; IPython shows it on one line."""
 
 
 def outcome_line(name: str, run: TaskRun, now: int) -> str:

@@ -42,8 +42,26 @@ class OutOfStep(Exception):
 
 
 def to_json(value: Any) -> str:
-    """A value of the model as JSON text."""
-    return encode(value).decode()
+    """A value of the model as JSON text. What UTF-8 cannot express is written as in `storable`."""
+    try:
+        return encode(value).decode()
+    except UnicodeEncodeError:
+        return encode(_storable_parts(msgspec.to_builtins(value))).decode()
+
+
+def storable(text: str) -> str:
+    """Text without lone surrogates, which UTF-8 cannot express (file names that are no text bring them in)."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _storable_parts(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return {storable(key): _storable_parts(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_storable_parts(item) for item in value]
+    return value
 
 
 def key(id: UUID | None) -> bytes | None:
@@ -108,7 +126,7 @@ def append(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
         run, event = entry.run, entry.event
         run_key = run.id.bytes
         number = run.events - 1
-        events.append((run_key, number, time_of(event), encode(event).decode()))
+        events.append((run_key, number, time_of(event), to_json(event)))
         before = last.get(run_key)
         if before is None:
             first[run_key] = number

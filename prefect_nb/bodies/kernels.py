@@ -1,0 +1,273 @@
+"""A kernel of one's own for one notebook: found, started, spoken to, interrupted, and always gone at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect_nb.bodies.outputs import Message
+from prefect_nb.exceptions import KernelDied, NotebookError
+
+DEFAULT_KERNEL = "python3"
+STARTUP_SECONDS = 60.0
+_TCP_ATTEMPTS = 3
+_ASK_AGAIN_SECONDS = 0.5
+# The path of a Unix socket may have 107 characters; the longest name in our folder needs 16 of them.
+_LONGEST_FOLDER = 90
+_LAST_WORDS = 2_000
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def choose_kernel(notebook: Mapping[str, Any], asked: str | None) -> str:
+    """The name of the kernel to run a notebook with: the one asked for, else the one it names, else `python3`.
+
+    Raises:
+        NotebookError: that kernel is not installed, or does not run Python.
+    """
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    named = notebook["metadata"].get("kernelspec") or {}
+    name = asked or named.get("name") or DEFAULT_KERNEL
+    manager = KernelSpecManager()
+    try:
+        spec = manager.get_kernel_spec(name)
+    except NoSuchKernel:
+        installed = sorted(manager.find_kernel_specs())
+        who = "You ask for" if asked else "The notebook asks for"
+        raise NotebookError(
+            f"{who} the kernel {name!r}, which is not installed. Installed: {', '.join(installed) or 'none'}. Choose one "
+            f"of these by kernel_name, or install {name!r} from its own environment: "
+            f"python -m ipykernel install --user --name {name}"
+        ) from None
+    if spec.language.lower() != "python":
+        raise NotebookError(
+            f"The kernel {name!r} runs {spec.language}; notebooks are run as flows with Python kernels only."
+        )
+    return str(name)
+
+
+class Kernel:
+    """A kernel process. Everything is called on one thread; what it waits for, it waits for on that thread.
+
+    Args:
+        name: of the installed kernel.
+        folder: where it runs.
+        environment: of its process, whole.
+        startup_seconds: how long it may take to answer.
+    """
+
+    def __init__(self, name: str, folder: Path, environment: Mapping[str, str], startup_seconds: float) -> None:
+        self.name = name
+        self.language_info: dict[str, Any] | None = None
+        self.was_killed = False
+        self._folder = folder
+        self._environment = environment
+        self._startup_seconds = startup_seconds
+        self._own_folder = Path(tempfile.mkdtemp(prefix="prefect_nb-"))
+        self._open = contextlib.ExitStack()
+        self._open.callback(shutil.rmtree, self._own_folder, ignore_errors=True)
+        self._pid: int | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers.
+
+        Raises:
+            KernelDied: it did not start; the message has what it wrote to stderr.
+        """
+        transport = "ipc" if sys.platform != "win32" and len(str(self._own_folder)) <= _LONGEST_FOLDER else "tcp"
+        for attempt in range(1, _TCP_ATTEMPTS + 1):
+            self._launch(transport)
+            try:
+                self._await_ready()
+                return
+            except KernelDied:
+                # A port can be taken between its choice and its use; a socket file cannot.
+                if transport == "ipc" or attempt == _TCP_ATTEMPTS or "in use" not in self.last_words():
+                    raise
+                self._close_channels()
+
+    def _launch(self, transport: str) -> None:
+        import asyncio
+
+        import zmq
+        from jupyter_client.manager import AsyncKernelManager
+
+        self._channels = contextlib.ExitStack()
+        self._run = self._channels.enter_context(asyncio.Runner()).run
+        manager = AsyncKernelManager(
+            kernel_name=self.name, transport=transport, connection_file=str(self._own_folder / "kernel.json")
+        )
+        self._manager = manager
+        # A history file shared by all kernels would only be waited for.
+        extra = ["--HistoryManager.hist_file=:memory:"] if "ipykernel" in " ".join(manager.kernel_spec.argv) else []
+        with (self._own_folder / "output").open("ab") as output:
+            try:
+                self._run(
+                    manager.start_kernel(
+                        extra_arguments=extra, cwd=str(self._folder), env=dict(self._environment),
+                        stdout=output, stderr=output,
+                    )
+                )  # fmt: skip
+            except OSError as error:
+                raise KernelDied(
+                    f"The kernel {self.name!r} cannot be started: {error}. Install it again "
+                    f"(python -m ipykernel install --user --name {self.name}), or choose another by kernel_name."
+                ) from error
+        self._pid = manager.provisioner.pid
+        context = zmq.Context()
+        self._channels.callback(context.destroy, linger=100)
+        client = manager.client(client_class="jupyter_client.blocking.BlockingKernelClient", context=context) if False else (
+            _client(manager, context)
+        )
+        client.start_channels(stdin=False, hb=False)
+        self._channels.callback(client.stop_channels)
+        self._client = client
+        self._poller = zmq.Poller()
+        self._poller.register(client.shell_channel.socket, zmq.POLLIN)
+        self._poller.register(client.iopub_channel.socket, zmq.POLLIN)
+
+    def _await_ready(self) -> None:
+        """Until the kernel has answered, and its output has been seen to arrive here."""
+        deadline = time.monotonic() + self._startup_seconds
+        answered = heard = False
+        ask_at = 0.0
+        asked: set[str] = set()
+        while not (answered and heard):
+            now = time.monotonic()
+            if now > deadline:
+                self.kill()
+                raise KernelDied(
+                    f"The kernel {self.name!r} did not answer within {self._startup_seconds:g} seconds.{self._quoted()}"
+                )
+            if now >= ask_at:
+                asked.add(self._client.kernel_info())
+                ask_at = now + _ASK_AGAIN_SECONDS
+            for message in self.messages(0.05):
+                if message["parent_header"].get("msg_id") in asked:
+                    if message["msg_type"] == "kernel_info_reply":
+                        answered = True
+                        self.language_info = message["content"].get("language_info")
+                    elif message["msg_type"] == "status":
+                        heard = True
+            if self.exit_code is not None:
+                raise KernelDied(f"The kernel {self.name!r} did not start: {describe_exit(self.exit_code)}.{self._quoted()}")
+
+    # Speaking to it
+
+    def execute(self, source: str, metadata: Mapping[str, Any], *, silent: bool = False) -> str:
+        """Have it execute code; returns the request's id."""
+        content = {
+            "code": source, "silent": silent, "store_history": not silent, "user_expressions": {},
+            "allow_stdin": False, "stop_on_error": True,
+        }  # fmt: skip
+        message = self._client.session.msg("execute_request", content, metadata=dict(metadata))
+        self._client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
+
+    def messages(self, timeout: float) -> Iterator[Message]:
+        """The messages that are there, or that arrive first within `timeout` seconds; outputs before replies."""
+        import zmq
+
+        if not self._poller.poll(timeout * 1000):
+            return
+        for channel in (self._client.iopub_channel, self._client.shell_channel):
+            while channel.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+                _, parts = channel.session.feed_identities(channel.socket.recv_multipart())
+                yield channel.session.deserialize(parts)
+
+    # Its process
+
+    @property
+    def exit_code(self) -> int | None:
+        """What its process ended with; negative for a signal; None while it lives."""
+        provisioner = self._manager.provisioner
+        if provisioner is None or not provisioner.has_process:
+            return 0
+        code: int | None = self._run(provisioner.poll())
+        return code
+
+    def interrupt(self) -> None:
+        """Interrupt what it executes."""
+        self._run(self._manager.interrupt_kernel())
+
+    def kill(self) -> None:
+        """Kill it and every process it has started."""
+        self.was_killed = True
+        self._signal_group(getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def last_words(self) -> str:
+        """The end of what its process wrote to stdout and stderr."""
+        with contextlib.suppress(OSError):
+            data = (self._own_folder / "output").read_bytes()[-_LAST_WORDS:]
+            return _ANSI.sub("", data.decode(errors="replace")).strip()
+        return ""
+
+    def close(self, grace: float) -> None:
+        """Ask it to end, wait up to `grace` seconds, and leave no process behind."""
+        try:
+            if self._pid is not None:
+                self._shut_down(grace)
+        finally:
+            self._close_channels()
+            self._open.close()
+
+    def _shut_down(self, grace: float) -> None:
+        if self.exit_code is None and grace > 0:
+            self._client.shutdown()
+            self._await_exit(grace)
+        if self.exit_code is None:
+            self.was_killed = True
+        # Also what it started and left behind: the group is the kernel's own.
+        self._signal_group(getattr(signal, "SIGKILL", signal.SIGTERM))
+        self._await_exit(5.0)
+        self._run(self._manager.cleanup_resources())
+
+    def _await_exit(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self.exit_code is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _signal_group(self, number: int) -> None:
+        with contextlib.suppress(OSError):
+            if hasattr(os, "killpg"):
+                os.killpg(self._pid or 0, number)
+            elif self.exit_code is None:
+                os.kill(self._pid or 0, number)
+
+    def _close_channels(self) -> None:
+        if hasattr(self, "_channels"):
+            self._channels.close()
+
+    def _quoted(self) -> str:
+        words = self.last_words()
+        return f" It wrote:\n{words}" if words else ""
+
+
+def _client(manager: Any, context: Any) -> Any:
+    from jupyter_client.blocking import BlockingKernelClient
+
+    info = manager.get_connection_info(session=True)
+    client = BlockingKernelClient(parent=manager, context=context, connection_file=manager.connection_file)
+    client.load_connection_info(info)
+    return client
+
+
+def describe_exit(code: int) -> str:
+    """How a process ended, in words."""
+    if code >= 0:
+        return f"its process ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = " (the system does this when memory runs out)" if name == "SIGKILL" else ""
+    return f"its process was ended by {name}{hint}"

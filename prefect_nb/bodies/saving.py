@@ -1,0 +1,160 @@
+"""Writing the executed notebook: whole or not at all, as seldom as can be, never over its source."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect_nb.bodies.document import Document, Notebook, is_url
+from prefect_nb.exceptions import NotebookError
+
+AFTER_CELL_SECONDS = 1.0
+"""After a cell the notebook is written if that was last done so long ago."""
+WITHIN_CELL_SECONDS = 10.0
+"""While a cell runs it is written this often."""
+_SHARE = 20
+"""Writing takes at most one part in so many of the time."""
+FOLDER = "runs"
+
+
+def default_output(document: Document, run_name: str) -> str:
+    """Where a run's notebook goes unless told otherwise: `runs/<notebook>-<run name>.ipynb` beside the source.
+
+    There the file browser in which the source was opened shows it, and its relative links still nearly hold. For a
+    source that is no local file, or lies where nothing can be written: the same under the current folder.
+    """
+    folder = document.folder
+    if not os.access(folder, os.W_OK) and not (folder / FOLDER).is_dir():
+        folder = Path.cwd()
+    safe = "".join(letter if letter.isalnum() or letter in " ._-" else "-" for letter in run_name)[:80]
+    base = folder / FOLDER / f"{document.stem}-{safe}.ipynb"
+    path, number = base, 1
+    while path.exists():
+        number += 1
+        path = base.with_stem(f"{base.stem}-{number}")
+    return str(path)
+
+
+def check_output(document: Document, output: str) -> str:
+    """The output path made absolute, its folder there.
+
+    Raises:
+        NotebookError: it is the source, a folder, or nothing can be written there.
+    """
+    if is_url(output):
+        if output == document.path:
+            raise NotebookError(f"The executed notebook would replace its source {output}; choose another output_path.")
+        return output
+    path = Path(output).expanduser().absolute()
+    with contextlib.suppress(OSError):
+        if path.samefile(document.path):
+            raise NotebookError(f"The executed notebook would replace its source {path}; choose another output_path.")
+    if path.is_dir():
+        raise NotebookError(f"The executed notebook cannot be written to {path}: that is a folder. Name a file in it.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotebookError(f"The executed notebook cannot be written to {path}: {error}") from None
+    if not os.access(path.parent, os.W_OK):
+        raise NotebookError(f"The executed notebook cannot be written to {path}: no permission in that folder.")
+    return str(path)
+
+
+class Saver:
+    """Writes a notebook to its output, not too often.
+
+    Args:
+        notebook: what to write, as it is at each moment.
+        output: a local path, a URL papermill writes to, or None for nowhere.
+    """
+
+    def __init__(self, notebook: Notebook, output: str | None) -> None:
+        self._notebook = notebook
+        self._output = output
+        self._saved = time.monotonic()
+        self._took = 0.0
+
+    def save(self) -> None:
+        """Write it now.
+
+        Raises:
+            NotebookError: it cannot be written.
+        """
+        if self._output is None:
+            return
+        started = time.monotonic()
+        text = encoded(self._notebook)
+        try:
+            if is_url(self._output):
+                from papermill.iorw import papermill_io
+
+                papermill_io.write(text.decode(), self._output)
+            else:
+                write_atomically(Path(self._output), text)
+        except Exception as error:  # a storage handler may raise anything
+            raise NotebookError(f"The executed notebook could not be written to {self._output}: {error}") from error
+        finally:
+            self._saved = time.monotonic()
+            self._took = self._saved - started
+
+    def tick(self, *, within_cell: bool) -> None:
+        """Write it if it is time to; a failure is left to the next time."""
+        if self._output is None or is_url(self._output):
+            return
+        pause = WITHIN_CELL_SECONDS if within_cell else AFTER_CELL_SECONDS
+        if time.monotonic() - self._saved >= max(pause, _SHARE * self._took):
+            with contextlib.suppress(NotebookError):
+                self.save()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put a file in place, whole; its mode is what the user's umask leaves of 0666, or the old file's."""
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(OSError):
+            temporary.chmod(path.stat().st_mode & 0o777)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def encoded(notebook: Notebook) -> bytes:
+    """A notebook as the bytes of a file, long text split into lines as Jupyter does."""
+    import msgspec
+
+    lines = {**notebook, "cells": [_split_cell(cell) for cell in notebook["cells"]]}
+    try:
+        return msgspec.json.format(msgspec.json.encode(lines), indent=1) + b"\n"
+    except (UnicodeEncodeError, TypeError, OverflowError):
+        # Lone surrogates, which some outputs hold, and what else only the standard library lets pass.
+        return json.dumps(lines, indent=1, default=str).encode() + b"\n"
+
+
+def _split_cell(cell: dict[str, Any]) -> dict[str, Any]:
+    split = {**cell, "source": cell["source"].splitlines(keepends=True)}
+    if "outputs" in cell:
+        split["outputs"] = [_split_output(output) for output in cell["outputs"]]
+    return split
+
+
+def _split_output(output: dict[str, Any]) -> dict[str, Any]:
+    if output["output_type"] == "stream":
+        return {**output, "text": "".join(output["text"]).splitlines(keepends=True)}
+    if "data" in output:
+        return {**output, "data": {kind: _split_data(kind, value) for kind, value in output["data"].items()}}
+    return output
+
+
+def _split_data(kind: str, value: Any) -> Any:
+    splits = isinstance(value, str) and (kind.startswith("text/") or kind in ("image/svg+xml", "application/javascript"))
+    return value.splitlines(keepends=True) if splits else value

@@ -1,0 +1,262 @@
+"""`%load_ext prefect_nb`: the magics `%%flow`, `%%task`, `%runs` and `%flow`, and the view under every flow run."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from IPython.core.error import UsageError
+from IPython.core.magic import no_var_expand
+
+from prefect_nb.exceptions import PrefectException
+from prefect_nb.home import Home, root_hooks
+from prefect_nb.notebook import options
+from prefect_nb.notebook.cells import Cell, awaits
+from prefect_nb.notebook.options import HelpAsked, Parser
+from prefect_nb.notebook.view import make_view
+from prefect_nb.service import history
+
+_INSTEAD = {"flow": "prefect"}
+"""What a magic is called where another extension has its name already: ipyflow owns `%flow`."""
+
+_SUFFIX = re.compile(r"get_ipython\(\)\.run_cell_magic\('(\w+)', ")
+
+
+def _flow_parser(magic: str) -> Parser:
+    parser = Parser(
+        magic,
+        "[name] [options]",
+        "Run this cell as a flow run. Its tasks are shown live below it. The names it assigns hold plain values\n"
+        "afterwards, also where they were given futures; the value of its last expression is the flow's result.",
+        f"example:\n  {magic} nightly -r 2 --timeout 10m -p date=2026-01-01",
+    )
+    parser.add_argument("name", nargs="?", help="name of the flow (default: cell-flow)")
+    _add_common(parser)
+    parser.add_argument(
+        "-p",
+        "--param",
+        dest="parameters",
+        action="append",
+        default=[],
+        type=options.parameter,
+        metavar="NAME=VALUE",
+        help="set a variable before the cell runs, and record it; @other as the value means that variable's value",
+    )
+    parser.add_argument("--runner", choices=("threads", "processes"), default="threads", help="where submitted tasks run")
+    parser.add_argument("--max-workers", type=options.positive, metavar="N", help="how many of them at once")
+    parser.add_argument("-o", "--out", type=options.variable, metavar="NAME", help="keep the run in this variable")
+    parser.add_argument("--durable", action="store_true", help="each result is on disk before the next line runs")
+    parser.add_argument("--cache", action="store_true", help="keep results, so that tasks with the same inputs are reused")
+    return parser
+
+
+def _task_parser(magic: str) -> Parser:
+    parser = Parser(
+        magic,
+        "[name[(inputs)] [-> outputs]] [options]",
+        "Run this cell as a task. Its inputs are the variables it reads, its outputs the names it assigns. Where it ran\n"
+        "before with the same code and the same inputs, the outputs are taken from there.",
+        f"example:\n  {magic} clean(raw) -> tidy -r 2",
+    )
+    _add_common(parser)
+    parser.add_argument("--cache", action="store_true", default=True, help="reuse earlier results (default)")
+    parser.add_argument("--no-cache", dest="cache", action="store_false", help="run it in any case, keep nothing")
+    return parser
+
+
+def _add_common(parser: Parser) -> None:
+    parser.add_argument("-r", "--retries", type=options.count, default=0, metavar="N", help="attempts after a failure")
+    parser.add_argument(
+        "--retry-delay", type=options.duration, default=0.0, metavar="TIME", help="pause before each, such as 5s"
+    )
+    parser.add_argument(
+        "--timeout", type=options.duration, metavar="TIME", help="how long one attempt may take, such as 10m"
+    )
+    parser.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG", help="tag the run; repeatable")
+    parser.add_argument("--log-prints", action="store_true", help="write prints to the run's log")
+
+
+def _runs_parser(magic: str) -> Parser:
+    parser = Parser(magic, "[id or name] [options]", "List the newest flow runs, or show one.")
+    parser.add_argument("run", nargs="?", help="a flow run: its name, its id or the beginning of its id")
+    parser.add_argument("-n", "--limit", type=options.positive, default=10, metavar="N", help="how many (default: 10)")
+    parser.add_argument("--state", dest="states", action="append", default=[], metavar="STATE", help="only in this state")
+    parser.add_argument("--flow", metavar="NAME", help="only runs of this flow")
+    return parser
+
+
+class Magics:
+    """The magics of one shell.
+
+    Args:
+        shell: the IPython shell.
+        names: what each is called in this shell, by kind and usual name.
+    """
+
+    def __init__(self, shell: Any, names: dict[tuple[str, str], str]) -> None:
+        self._shell = shell
+        self._names = names
+
+    def functions(self) -> dict[tuple[str, str], Callable[..., Any]]:
+        """The magics, by kind and usual name."""
+        return {
+            ("cell", "flow"): self.flow_cell,
+            ("cell", "task"): self.task_cell,
+            ("line", "runs"): self.runs,
+            ("line", "flow"): self.flows,
+        }
+
+    @no_var_expand
+    def flow_cell(self, line: str, body: str) -> Any:
+        """Run the cell as a flow run. `%%flow -h` tells the options."""
+        from prefect_nb.notebook.flow_cells import FlowCell
+
+        magic = "%%" + self._names["cell", "flow"]
+        chosen = _parse(_flow_parser(magic), line)
+        return None if chosen is None else FlowCell(self._cell(magic, line, body), chosen).run()
+
+    @no_var_expand
+    def task_cell(self, line: str, body: str) -> Any:
+        """Run the cell as a task. `%%task -h` tells the options."""
+        from prefect_nb.notebook.task_cells import TaskCell, read_heading
+
+        magic = "%%" + self._names["cell", "task"]
+        heading = read_heading(line)
+        chosen = _parse(_task_parser(magic), heading.options)
+        return None if chosen is None else TaskCell(self._cell(magic, line, body), heading, chosen).run()
+
+    @no_var_expand
+    def runs(self, line: str) -> None:
+        """List the newest flow runs, or show one. `%runs -h` tells the options."""
+        from prefect_nb.notebook.listing import picture_of, show, table_of
+
+        chosen = _parse(_runs_parser("%" + self._names["line", "runs"]), line)
+        if chosen is None:
+            return
+        Home.current().ledger.commit()
+        try:
+            if chosen.run is not None:
+                show(picture_of(history.find_flow_run(chosen.run)))
+                return
+            found = history.flow_runs(states=chosen.states, flow=chosen.flow, limit=chosen.limit)
+        except PrefectException as error:
+            raise UsageError(str(error)) from None
+        if found:
+            show(table_of(found))
+        else:
+            print("No flow run fits." if chosen.states or chosen.flow else "No flow has run yet.")  # noqa: T201
+
+    @no_var_expand
+    def flows(self, line: str) -> None:
+        """List the flows that have run, each with its newest run."""
+        from prefect_nb.notebook.listing import newest_of_each, show, table_of
+
+        magic = "%" + self._names["line", "flow"]
+        parser = Parser(magic, "", "List the flows that have run, each with its newest run.")
+        if _parse(parser, line) is None:
+            return
+        Home.current().ledger.commit()
+        found = newest_of_each(history.flow_runs(limit=500))
+        if found:
+            show(table_of(found))
+        else:
+            print(f"No flow has run yet. `%{magic} -h` tells how to run a cell as one.")  # noqa: T201
+
+    def _cell(self, magic: str, line: str, body: str) -> Cell:
+        cell = Cell(self._shell, f"{magic} {line}".rstrip(), body)
+        if cell.is_empty:
+            raise UsageError(f"{magic}: there is nothing to run; write the code below the line with {magic}.")
+        return cell
+
+
+def _parse(parser: Parser, line: str) -> Any:
+    """The options, or None after showing the help."""
+    try:
+        return parser.parse(line)
+    except HelpAsked as asked:
+        print(str(asked))  # noqa: T201 - it is the magic's output
+        return None
+
+
+class Arrange:
+    """Input transformer, before IPython's own: comments above a cell magic go below it, and `-h` needs no body."""
+
+    def __init__(self, names: set[str]) -> None:
+        self._heading = re.compile(rf"%%(?:{'|'.join(sorted(names))})\b")
+
+    def __call__(self, lines: list[str]) -> list[str]:
+        place = next((n for n, line in enumerate(lines) if line.strip() and not line.startswith("#")), None)
+        if place is None or not self._heading.match(lines[place]):
+            return lines
+        arranged = [lines[place], *lines[:place], *lines[place + 1 :]]
+        if not "".join(arranged[1:]).strip() and re.search(r"\s(?:-h|--help)\b", lines[place]):
+            arranged.append("\n")
+        return arranged
+
+
+class Await:
+    """Input transformer, after IPython's own: a cell magic whose body awaits is awaited itself."""
+
+    def __init__(self, shell: Any, names: set[str]) -> None:
+        self._shell = shell
+        self._names = names
+
+    def __call__(self, lines: list[str]) -> list[str]:
+        found = _SUFFIX.match(lines[0]) if len(lines) == 1 else None
+        if found is None or found[1] not in self._names:
+            return lines
+        call = ast.parse(lines[0], mode="eval").body
+        assert isinstance(call, ast.Call)
+        name, line, body = map(ast.literal_eval, call.args)
+        return [f"await {lines[0]}"] if awaits(self._shell, f"%%{name} {line}".rstrip(), body) else lines
+
+
+def show_root_run(home: Home, flow_run_id: UUID) -> Callable[[], None] | None:
+    """The view under the cell of a flow run that no other encloses."""
+    view = make_view(flow_run_id)
+    if view is None:
+        return None
+    home.ledger.observers.append(view)
+    view.start()
+
+    def finish() -> None:
+        view.finish()
+        home.ledger.observers.remove(view)
+
+    return finish
+
+
+def register(shell: Any) -> None:
+    """Register the magics in a shell and have its flow runs shown. Doing it again changes nothing."""
+    names = {place: _free_name(shell, *place) for place in Magics(shell, {}).functions()}
+    for (kind, usual), function in Magics(shell, names).functions().items():
+        shell.register_magic_function(function, magic_kind=kind, magic_name=names[kind, usual])
+    cell_magics = {name for (kind, _), name in names.items() if kind == "cell"}
+    _put(shell.input_transformer_manager.cleanup_transforms, Arrange(cell_magics))
+    _put(shell.input_transformers_post, Await(shell, cell_magics))
+    _put(root_hooks, show_root_run)
+
+
+def _free_name(shell: Any, kind: str, usual: str) -> str:
+    owner = shell.magics_manager.magics[kind].get(usual)
+    is_free = owner is None or _is_ours(owner)
+    return usual if is_free else _INSTEAD.get(usual, f"prefect_{usual}")
+
+
+def _put(place: list[Any], item: Any) -> None:
+    """Add an item, in the place of what an earlier registration (before a reload) put there."""
+    name = _name_of(item)
+    kept = [other for other in place if _name_of(other) != name]
+    place[:] = [*kept, item]
+
+
+def _name_of(item: Any) -> str:
+    of = item if hasattr(item, "__qualname__") else type(item)
+    return f"{of.__module__}.{of.__qualname__}"
+
+
+def _is_ours(owner: Any) -> bool:
+    return str(getattr(owner, "__module__", "")).startswith(f"{__package__}.")
