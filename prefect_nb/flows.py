@@ -9,6 +9,7 @@ import re
 import types
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
@@ -18,15 +19,17 @@ from prefect_nb.execution import clock, drive, inputs
 from prefect_nb.execution.context import current_flow, current_tags, current_task
 from prefect_nb.execution.flow_runs import FlowExecution
 from prefect_nb.execution.ids import new_id
+from prefect_nb.execution.kept import KeptResult
 from prefect_nb.execution.recorder import moved
 from prefect_nb.execution.scope import Scope
 from prefect_nb.execution.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect_nb.home import Home, root_hooks
 from prefect_nb.interfaces import RunQuery
 from prefect_nb.model.codec import jsonable
+from prefect_nb.model.events import Claimed, StateRecorded
 from prefect_nb.model.runs import FlowRun, TaskRun
 from prefect_nb.model.signatures import Signature, check_reserved
-from prefect_nb.model.states import Failed, State, StateType
+from prefect_nb.model.states import TERMINAL_STATES, Failed, State, StateType
 from prefect_nb.settings import get_settings
 from prefect_nb.tasks import check_hooks, current_scope, templated_name
 
@@ -35,6 +38,7 @@ R = TypeVar("R")
 
 _FORBIDDEN = re.compile(r"[/%&><]")
 _PARAMETER_LIMIT = 512 * 1024
+_GIVEN_UP = "RecoveryLimit"
 HOOK_KINDS = ("completion", "failure", "running", "cancellation", "crashed")
 
 
@@ -290,10 +294,12 @@ class Flow(Generic[P, R]):
         )
         if on_start is not None:
             on_start(execution)
+        execution.state = _finished_before(home, parent, dummy)
         if self.isasync:
             return _run_awaiting(home, execution, return_state)
-        with _Lifetime(home, execution):
-            drive.blocking(execution)
+        if execution.state is None:
+            with _Lifetime(home, execution):
+                drive.blocking(execution)
         return execution.outcome(return_state)
 
     # Variants
@@ -351,22 +357,72 @@ class Flow(Generic[P, R]):
         return fn
 
     @classmethod
-    def from_notebook(cls, path: str | os.PathLike[str], **options: Any) -> Flow[..., Any]:
+    def from_notebook(cls, path: str | os.PathLike[str], **options: Any) -> NotebookFlow:
         """A flow whose body is a whole notebook; called with parameters, it executes the notebook's cells.
 
+        The notebook is read now, and every run executes what was read. Its parameters are those that the cell tagged
+        `parameters` assigns. It runs in a kernel of its own, in its own folder; each cell is a child run. The call
+        returns the path of the executed notebook: `runs/<notebook>-<run name>.ipynb` beside the source.
+
         Args:
-            path: the `.ipynb`; it is never modified.
+            path: the `.ipynb`, or a URL papermill can read; it is never modified.
             options: those of `flow`, and `kernel_name`, `output_path`, `cell_timeout_seconds`.
 
         Raises:
-            NotebookError: there is no such file, or it is no notebook.
+            NotebookError: there is no such file, it is no notebook, or its kernel is not installed.
+            ParameterBindError: its parameters cell is not Python.
         """
-        from prefect_nb.bodies.notebook import notebook_flow
+        from prefect_nb.bodies.document import Document, is_url
+        from prefect_nb.execution.notebook_runs import NotebookBody
 
-        return cast("Flow[..., Any]", notebook_flow(cls, Path(path), options))
+        names = ("kernel_name", "output_path", "cell_timeout_seconds", "startup_timeout_seconds")
+        own = {name: options.pop(name) for name in names if name in options}
+        source = os.fspath(path)
+        body = NotebookBody(Document.read(source if is_url(source) else Path(source)), **own)
+        return NotebookFlow.of(body, **options)
 
     def __repr__(self) -> str:
         return f"Flow(name={self.name!r}, fn={self.__qualname__})"
+
+
+class NotebookFlow(Flow[..., Any]):
+    """A flow whose body is a notebook (`execution.notebook_runs.NotebookBody`). Made by `Flow.from_notebook`."""
+
+    kind = "notebook"
+
+    @classmethod
+    def of(cls, body: Any, **options: Any) -> NotebookFlow:
+        """The flow of a notebook body, named, versioned and described by its document."""
+        document = body.document
+        own = {"name": _FORBIDDEN.sub("-", document.stem), "version": document.version, "description": document.title}
+        return cls(body, **{**own, **options})
+
+    @cached_property
+    def entrypoint(self) -> str | None:
+        """The notebook's path."""
+        return cast("str", self.fn.document.path)
+
+    def validate_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Parameters by name, checked and converted as the notebook's parameters cell declares them.
+
+        Raises:
+            ParameterTypeError, ParameterBindError: naming each that does not fit.
+        """
+        return cast("dict[str, Any]", self.fn.checked(parameters))
+
+    def start(self, parameters: dict[str, Any], **options: Any) -> Any:
+        """Run the notebook with bound parameters, as `Flow.start`.
+
+        Raises:
+            ParameterTypeError, ParameterBindError, NotebookError: before there is a run.
+        """
+        if not inputs.has_special(parameters):
+            parameters = self.fn.checked(parameters)
+        name = options.pop("name", None) or self._run_name(parameters)
+        fields = {"input_path": self.fn.document.path, "code_hash": self.fn.document.version}
+        if "output_path" not in options:
+            fields["output_path"] = self.fn.output_for(name)
+        return super().start(parameters, **{"name": name, **fields, **options})
 
 
 class _Lifetime:
@@ -392,9 +448,25 @@ class _Lifetime:
             finish()
 
 
+def _finished_before(home: Home, parent: Scope | None, dummy: TaskRun | None) -> State[Any] | None:
+    """On a retry or resume of the parent: how this very sub-flow run ended, if it completed and its result was kept."""
+    if parent is None or dummy is None:
+        return None
+    key = (dummy.task_key, dummy.dynamic_key)
+    before = parent.previous.pop(key, None)
+    if before is not None and before.state_type is StateType.COMPLETED:
+        for child in home.store.flow_runs(RunQuery(flow_run_id=before.flow_run_id, limit=1_000_000)):
+            if child.parent_task_run_id == before.id and child.result is not None and home.results.check(child.result):
+                state = child.state
+                state.data = KeptResult(child.result, home.results)
+                return state
+    return parent.finished_flows.get(key)
+
+
 async def _run_awaiting(home: Home, execution: FlowExecution, return_state: bool) -> Any:
-    with _Lifetime(home, execution):
-        await drive.awaiting(execution)
+    if execution.state is None:
+        with _Lifetime(home, execution):
+            await drive.awaiting(execution)
     return execution.outcome(return_state)
 
 
@@ -409,17 +481,38 @@ def _take_over(home: Home, flow_run_id: UUID, force: bool) -> tuple[FlowRun, dic
         raise NotResumable(
             f"Flow run {run.name!r} is {run.state_name}, and its process lives. Cancel it first, or take it over by force."
         )
-    recoveries = run.recoveries + 1
+    if run.state_name == _GIVEN_UP and not force:
+        raise _given_up(run)
+    recoveries = 1 if run.recoveries and _got_further(home, run) else run.recoveries + 1
     if run.state_type is StateType.CRASHED and recoveries > home.settings.recovery_limit:
-        message = f"The run crashed {recoveries} times."
+        message = f"The run crashed {recoveries} times without getting further."
         home.ledger.own(run.id, run.epoch)
-        state: State[Any] = Failed(name="RecoveryLimit", message=message)
+        state: State[Any] = Failed(name=_GIVEN_UP, message=message)
         moved(home.ledger, run, state, run.id, taken_over=True)
-        home.ledger.commit()
-        raise RecoveryLimit(f"Flow run {run.name!r}: {message} It is Failed; start a new run once the cause is mended.")
+        home.ledger.commit(flow_run_id=run.id)
+        home.ledger.disown(run.id)
+        raise _given_up(run)
     claimed = home.store.claim(flow_run_id, home.owner_id, clock.now_us(), recoveries)
     after = home.store.task_runs(RunQuery(flow_run_id=flow_run_id, limit=1_000_000, oldest_first=True))
     return claimed, {(task_run.task_key, task_run.dynamic_key): task_run for task_run in after}
+
+
+def _got_further(home: Home, run: FlowRun) -> bool:
+    """Whether a task run has completed since the flow run was last resumed."""
+    resumed_us = 0
+    for event, after in pairwise([*home.store.events(run.id), None]):
+        ended = isinstance(after, StateRecorded) and after.type in TERMINAL_STATES
+        if isinstance(event, Claimed) and not ended:  # a claim that ends the run at once only settles its owner's death
+            resumed_us = event.at_us
+    completed = RunQuery(flow_run_id=run.id, state_types=(StateType.COMPLETED,), limit=1_000_000)
+    return any(task_run.state_us > resumed_us for task_run in home.store.task_runs(completed))
+
+
+def _given_up(run: FlowRun) -> RecoveryLimit:
+    return RecoveryLimit(
+        f"Flow run {run.name!r} crashed again and again without getting further. It is Failed; "
+        "start a new run once the cause is mended, or resume this one by force."
+    )
 
 
 @overload
@@ -471,8 +564,10 @@ def _checked_name(name: str) -> str:
     found = _FORBIDDEN.search(name)
     if found:
         raise InvalidNameError(f"Name {name!r} contains an invalid character: {found.group()!r}. Leave out / % & > <.")
-    if any(ord(character) < 32 for character in name) or len(name) > 255 or not name.strip():
+    if any(ord(character) < 32 or 0xD800 <= ord(character) < 0xE000 for character in name) or len(name) > 255:
         raise InvalidNameError(f"Name {name[:80]!r} must have 1 to 255 characters, none of them a control character.")
+    if not name.strip():
+        raise InvalidNameError("A name must not be empty.")
     return name
 
 

@@ -7,6 +7,7 @@ a module reload, drained when the interpreter ends, and forgotten in a forked ch
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -17,10 +18,10 @@ from typing import Any
 from uuid import UUID
 
 from prefect_nb.exceptions import Fenced, PrefectException
-from prefect_nb.execution import attachment, clock, logs, portal, timeouts
+from prefect_nb.execution import attachment, clock, context, logs, portal, timeouts
 from prefect_nb.execution.ledger import Ledger
 from prefect_nb.execution.scope import Scope
-from prefect_nb.interfaces import CacheEntry, Owner, ResultStore, Store
+from prefect_nb.interfaces import CacheEntry, Owner, RunQuery, Store
 from prefect_nb.model.runs import Run, TaskRun
 from prefect_nb.settings import Settings, get_settings
 
@@ -42,13 +43,15 @@ class Home:
     """
 
     def __init__(self, path: Path, settings: Settings | None = None) -> None:
-        from prefect_nb.results import LocalResultStore
+        from prefect_nb.results import LocalResultStore, local
+        from prefect_nb.store.crash_points import crash_point
         from prefect_nb.store.sqlite import SqliteStore
 
+        local.crash_point = crash_point
         self.path = path
         self.settings = settings or get_settings()
         self.store: Store = SqliteStore.open(path)
-        self.results: ResultStore = LocalResultStore(path / "results", self.settings.results_default_serializer)
+        self.results = LocalResultStore(path / "results", self.settings.results_default_serializer)
         self.ledger = Ledger(self.store, self.settings.commit_interval_ms / 1000)
         self.ledger.on_fenced.append(self._fenced)
         self.live: dict[UUID, Scope] = {}
@@ -58,6 +61,7 @@ class Home:
         self._flow_ids: dict[str, UUID] = {}
         self._lock = threading.RLock()
         self._watcher: threading.Thread | None = None
+        self._swept = False
         self._closed = False
 
     @classmethod
@@ -100,13 +104,18 @@ class Home:
 
     def reap(self) -> list[Run]:
         """Settle what dead processes left open: their runs become Crashed. Returns the runs changed."""
-        from prefect_nb.store.owners import is_alive
+        from prefect_nb.store.owners import is_alive, sweep
 
         own = self._owner.id if self._owner is not None else None
-        dead = [owner.id for owner in self.store.owners() if owner.id != own and not is_alive(owner, own)]
-        if not dead:
+        dead = [owner for owner in self.store.owners() if owner.id != own and not is_alive(owner, own)]
+        if not dead and self._swept:
             return []
-        return self.store.crash(dead, clock.now_us(), CRASH_MESSAGE)
+        ids = [owner.id for owner in dead]
+        changed = self.store.crash(ids, clock.now_us(), CRASH_MESSAGE)
+        sweep(self.path, ids)
+        self.results.sweep([owner.pid for owner in dead])
+        self._swept = True
+        return changed
 
     # Cache
 
@@ -167,7 +176,7 @@ class Home:
             return None
         if attached.parent is not None:
             return attached.parent
-        return attachment.find_cell() if attachment.find_cell is not None else None
+        return attachment.find_cell()
 
     def _fenced(self, flow_run_id: UUID) -> None:
         scope = self.live.get(flow_run_id)
@@ -190,6 +199,7 @@ class Home:
                 if now - reaped >= _REAP_SECONDS:
                     reaped = now
                     self.reap()
+                    self._notice_takeovers(live)
                 if now - checked >= _LOCK_CHECK_SECONDS and self._owner_lock is not None:
                     checked = now
                     self._owner_lock.holds()
@@ -202,6 +212,12 @@ class Home:
             if request.kind == "cancel":
                 live[request.flow_run_id].stop(str(request.details.get("reason") or "Cancelled by request."))
                 self.store.settle_request(request.id, "taken")
+
+    def _notice_takeovers(self, live: dict[UUID, Scope]) -> None:
+        """A run that writes nothing for long would learn only at its end that it is another's by now."""
+        for run in self.store.flow_runs(RunQuery(ids=tuple(live), limit=len(live))):
+            if run.epoch > self.ledger.epoch_of(run.id):
+                self.ledger.fence(run.id)
 
     # The end
 
@@ -238,13 +254,23 @@ def _drain_at_exit() -> None:
     try:
         close_all()
     except Exception as error:
-        sys.stderr.write(f"prefect_nb: the history could not be written completely: {error}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.write(f"prefect_nb: the history could not be written completely: {error}\n")
+            sys.stderr.flush()
         os._exit(74)
 
 
 def _forget_all() -> None:
+    """A forked child has nothing of its parent's: it opens the home for itself when it needs one."""
+    global _homes_lock
+    _homes_lock = threading.Lock()
+    for home in _homes.values():
+        home._closed = True
+        home.ledger.forget()
     _homes.clear()
+    context.forget()
+    logs.emit_to.set(None)
     portal.forget()
     timeouts.forget()
 

@@ -8,9 +8,10 @@
         get_run_logger().info("%d rows", len(table))
         print("done")
 
-To try a body on its own (`clean.fn(table)`), outside any run, wrap the call in `disable_run_logger()`.
+Hooks are called outside their run and name it: `flow_run_logger(run, flow)`, `task_run_logger(run, task)`. To try a
+body on its own (`clean.fn(table)`), outside any run, wrap the call in `disable_run_logger()`.
 """
 
-from prefect_nb.execution.logs import disable_run_logger, get_logger, get_run_logger
+from prefect_nb.execution.logs import disable_run_logger, flow_run_logger, get_logger, get_run_logger, task_run_logger
 
-__all__ = ["disable_run_logger", "get_logger", "get_run_logger"]
+__all__ = ["disable_run_logger", "flow_run_logger", "get_logger", "get_run_logger", "task_run_logger"]

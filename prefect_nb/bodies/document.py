@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,6 @@ class Document:
             usedforsecurity=False,
         ).hexdigest()
         self.injected = injected
-        cell = None if injected else _tagged(self.notebook, PARAMETERS)
-        self.parameters: list[NotebookParameter] | None = None if cell is None else read_parameters(cell["source"])
-        """What its parameters cell declares; None for a notebook without one."""
 
     @classmethod
     def read(cls, path: str | Path) -> Document:
@@ -62,12 +60,22 @@ class Document:
 
         Raises:
             NotebookError: it is missing, unreadable, too large (100 MB), or no notebook.
-            ParameterBindError: its parameters cell is not Python.
         """
         if is_url(path):
             return cls(_parsed(_fetched(str(path)), str(path)), str(path))
         file = Path(path).expanduser().absolute()
         return cls(_parsed(_contents(file), str(path)), str(file))
+
+    @cached_property
+    def parameters(self) -> list[NotebookParameter] | None:
+        """What its parameters cell declares; None for a notebook without one.
+
+        Raises:
+            ParameterBindError: the cell is not Python.
+        """
+        declaring = (PARAMETERS, INJECTED) if self.injected else (PARAMETERS,)
+        cells = [cell for tag in declaring if (cell := _tagged(self.notebook, tag)) is not None]
+        return read_parameters("\n".join(cell["source"] for cell in cells)) if cells else None
 
     @property
     def stem(self) -> str:

@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +77,8 @@ class Kernel:
         self._open.callback(shutil.rmtree, self._own_folder, ignore_errors=True)
         self._pid: int | None = None
 
-    def start(self) -> None:
-        """Start it and wait until it answers.
+    def start(self, given_up: Callable[[], bool]) -> None:
+        """Start it and wait until it answers, or until `given_up()`.
 
         Raises:
             KernelDied: it did not start; the message has what it wrote to stderr.
@@ -87,7 +87,7 @@ class Kernel:
         for attempt in range(1, _TCP_ATTEMPTS + 1):
             self._launch(transport)
             try:
-                self._await_ready()
+                self._await_ready(given_up)
                 return
             except KernelDied:
                 # A port can be taken between its choice and its use; a socket file cannot.
@@ -99,6 +99,7 @@ class Kernel:
         import asyncio
 
         import zmq
+        from jupyter_client.blocking import BlockingKernelClient
         from jupyter_client.manager import AsyncKernelManager
 
         self._channels = contextlib.ExitStack()
@@ -117,7 +118,7 @@ class Kernel:
                         stdout=output, stderr=output,
                     )
                 )  # fmt: skip
-            except OSError as error:
+            except Exception as error:  # of the system, or of whoever provides the kernel
                 raise KernelDied(
                     f"The kernel {self.name!r} cannot be started: {error}. Install it again "
                     f"(python -m ipykernel install --user --name {self.name}), or choose another by kernel_name."
@@ -125,9 +126,8 @@ class Kernel:
         self._pid = manager.provisioner.pid
         context = zmq.Context()
         self._channels.callback(context.destroy, linger=100)
-        client = manager.client(client_class="jupyter_client.blocking.BlockingKernelClient", context=context) if False else (
-            _client(manager, context)
-        )
+        info = manager.get_connection_info(session=True)
+        client = BlockingKernelClient(**info, parent=manager, context=context)
         client.start_channels(stdin=False, hb=False)
         self._channels.callback(client.stop_channels)
         self._client = client
@@ -135,13 +135,13 @@ class Kernel:
         self._poller.register(client.shell_channel.socket, zmq.POLLIN)
         self._poller.register(client.iopub_channel.socket, zmq.POLLIN)
 
-    def _await_ready(self) -> None:
+    def _await_ready(self, given_up: Callable[[], bool]) -> None:
         """Until the kernel has answered, and its output has been seen to arrive here."""
         deadline = time.monotonic() + self._startup_seconds
         answered = heard = False
         ask_at = 0.0
         asked: set[str] = set()
-        while not (answered and heard):
+        while not (answered and heard) and not given_up():
             now = time.monotonic()
             if now > deadline:
                 self.kill()
@@ -192,7 +192,9 @@ class Kernel:
         provisioner = self._manager.provisioner
         if provisioner is None or not provisioner.has_process:
             return 0
-        code: int | None = self._run(provisioner.poll())
+        # Asked before every cell: a local process without the detour through an event loop.
+        process = getattr(provisioner, "process", None)
+        code: int | None = process.poll() if process is not None else self._run(provisioner.poll())
         return code
 
     def interrupt(self) -> None:
@@ -250,15 +252,6 @@ class Kernel:
     def _quoted(self) -> str:
         words = self.last_words()
         return f" It wrote:\n{words}" if words else ""
-
-
-def _client(manager: Any, context: Any) -> Any:
-    from jupyter_client.blocking import BlockingKernelClient
-
-    info = manager.get_connection_info(session=True)
-    client = BlockingKernelClient(parent=manager, context=context, connection_file=manager.connection_file)
-    client.load_connection_info(info)
-    return client
 
 
 def describe_exit(code: int) -> str:

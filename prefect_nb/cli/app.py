@@ -67,7 +67,7 @@ def _debugging(args: Sequence[str] | None) -> bool:
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an error (also: PREFECT_NB_DEBUG=1).")
 def main(debug: bool) -> None:
-    """Run notebooks and Python flows, and look at every run there ever was.
+    r"""Run notebooks and Python flows, and look at every run there ever was.
 
     \b
     Begin with:

@@ -5,14 +5,13 @@ took the run over; 130 interrupted or cancelled; 143 told to end (SIGTERM).
 """
 
 import contextlib
-import difflib
 import os
 import sys
-from collections.abc import Iterable
 
 import click
 
 from prefect_nb import exceptions as e
+from prefect_nb.service.text import plain
 
 OK, FAILED, USAGE, FENCED, INTERRUPTED, TERMINATED = 0, 1, 2, 75, 130, 143
 
@@ -73,8 +72,6 @@ def show(error: BaseException) -> None:
 
 def say(text: str) -> None:
     """A line of its own on stderr, without what could disturb a terminal."""
-    from prefect_nb.service.text import plain
-
     with contextlib.suppress(BrokenPipeError):
         click.echo(f"Error: {plain(text)}", err=True)
 
@@ -83,12 +80,6 @@ def silence() -> None:
     """Nobody reads what is printed any more: let nothing be said about that when the interpreter ends."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """`" Did you mean 'ls'?"`, or nothing. (That of `service.text` would import the model for each `--help`.)"""
-    near = difflib.get_close_matches(name.lower(), list(candidates), n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def _show_usage(error: click.UsageError) -> None:

@@ -1,6 +1,5 @@
 """How things look: tables, states with glyph and word, JSON. Rich is imported where something is drawn."""
 
-import functools
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,7 +35,9 @@ def console(stderr: bool = False) -> "Console":
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, highlight=False, markup=False, emoji=False, width=None if stream.isatty() else _UNBOUNDED)
+    return Console(
+        file=stream, highlight=False, markup=False, emoji=False, width=None if stream.isatty() else _UNBOUNDED
+    )
 
 
 def state_text(type_: StateType | None, name: str) -> "Text":
@@ -112,6 +113,6 @@ def output_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def limit_option(default: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """`--limit N`."""
-    return functools.partial(
-        click.option("-n", "--limit", type=click.IntRange(min=1), default=default, show_default=True, help="At most so many.")
+    return click.option(
+        "-n", "--limit", type=click.IntRange(min=1), default=default, show_default=True, help="At most so many."
     )

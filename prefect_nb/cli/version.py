@@ -9,7 +9,7 @@ from prefect_nb import __version__
 
 @click.command()
 def version() -> None:
-    """Show the version.
+    r"""Show the version.
 
     \b
     Example:

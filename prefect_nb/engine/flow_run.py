@@ -20,7 +20,6 @@ from prefect_nb.model.states import (
     Failed,
     Paused,
     Pending,
-    Retrying,
     Running,
     State,
     StateType,
@@ -71,10 +70,9 @@ def flow_run(plan: FlowPlan) -> Steps:
 
 def _attempts(plan: FlowPlan) -> Generator[c.Command, Any, tuple[State[Any], bool]]:
     """Call the body until it is done; the final state, and whether the body returned it."""
-    running = Running()
     attempt = 1
     while True:
-        recorded = yield c.Record(running)
+        recorded = yield c.Record(Running())
         if "running" in plan.hooks:
             yield c.Fire("running", recorded)
         outcome = yield c.CallBody(attempt)
@@ -95,7 +93,6 @@ def _attempts(plan: FlowPlan) -> Generator[c.Command, Any, tuple[State[Any], boo
             if type(woken) is c.Stopped:
                 return Cancelled(message=woken.message), False
         attempt += 1
-        running = Retrying()
 
 
 def _judge(outcome: c.Outcome, concluded: State[Any]) -> State[Any]:

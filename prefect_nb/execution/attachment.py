@@ -7,7 +7,7 @@ epoch travels along, so that this process is fenced off together with its owner.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
 from uuid import UUID
 
 import msgspec
@@ -15,6 +15,8 @@ import msgspec
 from prefect_nb.model.runs import TaskRun
 
 VARIABLE = "PREFECT_NB_ATTACH"
+CELL = "prefect_nb_cell_run"
+"""The key of a cell's run in the metadata of the request that executes it."""
 
 
 class Attachment(msgspec.Struct, frozen=True):
@@ -50,5 +52,23 @@ def current() -> Attachment | None:
     return msgspec.json.decode(text, type=Attachment) if text else None
 
 
-find_cell: Callable[[], TaskRun | None] | None = None
-"""Set by the notebook layer: the cell that executes now, in an attached kernel."""
+_newest: tuple[str, TaskRun | None] = ("", None)
+
+
+def find_cell() -> TaskRun | None:
+    """In a kernel that executes a notebook run: the run of the cell that executes now. None elsewhere.
+
+    Whoever executes the notebook sends the cell's run along with its source, as metadata of the request.
+    """
+    global _newest
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    kernel = getattr(shell, "kernel", None)
+    if kernel is None:
+        return None
+    request = kernel.get_parent("shell") or {}
+    id = request.get("header", {}).get("msg_id", "")
+    if id != _newest[0]:
+        sent = request.get("metadata", {}).get(CELL)
+        _newest = (id, None if sent is None else msgspec.convert(sent, TaskRun))
+    return _newest[1]

@@ -11,6 +11,7 @@ from prefect_nb.execution.kept import KeptResult
 from prefect_nb.interfaces import Entry, KeyParts
 from prefect_nb.model.events import KeyComputed, apply
 from prefect_nb.model.fingerprint_parts import Part, Unhashable, combine, seal
+from prefect_nb.model.policies import DEFAULT, INPUTS, TASK_SOURCE
 from prefect_nb.model.states import Completed, State
 
 if TYPE_CHECKING:
@@ -34,10 +35,15 @@ def look_up(execution: RecordingTask) -> State[Any] | None:
     A key that cannot be computed means no caching for this run, and a warning; never a weaker key.
     """
     task, run, home = execution.task, execution.run, execution.home
+    if home.settings.tasks_disable_caching:
+        return None
     try:
         flow_parameters = execution.scope.parameters if execution.scope is not None else {}
         context = TaskKeyContext(task, run, execution.parameters)
-        resolved = task.cache_policy.resolve(context, execution.parameters, flow_parameters)
+        policy = task.cache_policy
+        if execution.scope is not None and execution.scope.across_runs and policy == DEFAULT:
+            policy = INPUTS + TASK_SOURCE
+        resolved = policy.resolve(context, execution.parameters, flow_parameters)
     except Exception as error:
         _warn_no_key(execution, error)
         return None

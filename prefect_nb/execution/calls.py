@@ -8,7 +8,7 @@ from typing import Any
 from prefect_nb.engine.commands import Interrupted, Outcome, Raised, Returned, Stopped, TimedOut
 from prefect_nb.engine.task_run import describe
 from prefect_nb.exceptions import Abort, Fenced, Pause, RunCancelled
-from prefect_nb.execution.timeouts import BodyTimedOut, limit
+from prefect_nb.execution.timeouts import BodyTimedOut, Limit, limit
 
 
 def call_blocking(body: Callable[[], Any], timeout: float | None, timed_out: Callable[[], Exception]) -> Outcome:
@@ -19,14 +19,15 @@ def call_blocking(body: Callable[[], Any], timeout: float | None, timed_out: Cal
         timeout: seconds it may take; None for any.
         timed_out: makes the exception that stands for a timeout.
     """
+    limited: Limit | None = None
     try:
         if timeout is None:
             return Returned(body())
-        with limit(timeout):
+        with limit(timeout) as limited:
             return Returned(body())
-    except BodyTimedOut:
-        return TimedOut(timed_out())
     except BaseException as error:
+        if isinstance(error, BodyTimedOut) and limited is not None and limited.is_over:
+            return TimedOut(timed_out())
         return outcome_of(error)
 
 
@@ -61,6 +62,8 @@ def outcome_of(error: BaseException) -> Outcome:
         return Raised(error)
     if isinstance(error, RunCancelled):
         return Stopped(error, str(error) or None)
+    if isinstance(error, BodyTimedOut):
+        return Interrupted(error, "Execution was aborted by the timeout of a run around it.")
     if isinstance(error, KeyboardInterrupt):
         return Interrupted(error, "Execution was aborted by an interrupt signal.")
     if isinstance(error, SystemExit):

@@ -103,6 +103,12 @@ def get_run_context() -> FlowRunContext | TaskRunContext:
     return context  # type: ignore[no-any-return]
 
 
+def forget() -> None:
+    """After a fork: the child is in none of its parent's runs."""
+    current_flow.set(None)
+    current_task.set(None)
+
+
 @contextmanager
 def tags(*new_tags: str) -> Iterator[set[str]]:
     """Add tags to every flow and task run that starts inside; nests by union."""

@@ -102,7 +102,9 @@ class FlowExecution:
         match command:
             case c.Record(state):
                 return self.record(state)
-            case c.CallBody():
+            case c.CallBody(attempt):
+                if attempt > 1:
+                    self.scope.begin_again()
                 return self.call_here()
             case c.Conclude(value):
                 pump.wait_for_children(self.scope, CANCEL_GRACE_SECONDS)
@@ -121,7 +123,9 @@ class FlowExecution:
         match command:
             case c.Record(state):
                 return self.record(state)
-            case c.CallBody():
+            case c.CallBody(attempt):
+                if attempt > 1:
+                    self.scope.begin_again()
                 return await self.await_here()
             case c.Conclude(value):
                 await self.wait_for_children()
@@ -197,6 +201,8 @@ class FlowExecution:
             self.ledger.append(Entry(self.dummy, event, self.parent.flow_run_id), self.parent.flow_run_id)
         elif not self.dummy.is_final:
             self.dummy = moved(self.ledger, self.dummy, mirrored, self.parent.flow_run_id)  # type: ignore[assignment]
+            if state.is_completed() and type(state.data) is KeptResult and self.dummy is not None:
+                self.parent.finished_flows[self.dummy.task_key, self.dummy.dynamic_key] = state
 
     # The body
 

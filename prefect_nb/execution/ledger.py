@@ -47,6 +47,11 @@ class Ledger:
     def __init__(self, store: Store, interval: float = 0.005) -> None:
         self._store = store
         self._interval = interval
+        self.observers: list[Observer] = []
+        self.on_fenced: list[Callable[[UUID], None]] = []
+        self._begin()
+
+    def _begin(self) -> None:
         self._queue: deque[Item] = deque()
         self._logs: deque[LogLine] = deque(maxlen=_LOG_QUEUE)
         self._wake = threading.Event()
@@ -60,9 +65,13 @@ class Ledger:
         self.uncommitted_cache: dict[str, CacheEntry] = {}
         """Cache entries on their way into the store, by key: a lookup sees them before it asks the store."""
         self.fenced: set[UUID] = set()
-        self.observers: list[Observer] = []
-        self.on_fenced: list[Callable[[UUID], None]] = []
         self.failure: Exception | None = None
+
+    def forget(self) -> None:
+        """After a fork: what the parent has appended the parent will write, and its thread exists only there."""
+        self.observers.clear()
+        self.on_fenced.clear()
+        self._begin()
 
     def own(self, flow_run_id: UUID, epoch: int) -> None:
         """Write this flow run's entries under this epoch from now on."""

@@ -61,6 +61,8 @@ class RemoteCall:
         task, timeout = fields.task, fields.task.timeout_seconds
         args, kwargs = task.signature.call_args(fields.parameters)
         attachment.attach(fields.attachment)
+        if fields.log_prints:
+            logs.install()
         sink = logs.emit_to.set(emit)
         prints = logs.log_prints.set(fields.log_prints)
         tags = _tags.set(fields.tags)

@@ -13,6 +13,7 @@ from uuid import UUID
 from prefect_nb.exceptions import RunCancelled
 from prefect_nb.execution.timeouts import raise_in_thread
 from prefect_nb.model.runs import TaskRun
+from prefect_nb.model.states import State
 
 if TYPE_CHECKING:
     from prefect_nb.execution.futures import PrefectFuture
@@ -41,6 +42,8 @@ class Scope:
         self.shared = shared
         """Whether another process owns the flow run, and this one only adds task runs to it."""
         self.parent = parent
+        self.across_runs: bool = parent is not None and parent.across_runs
+        """Whether tasks with the default cache policy reuse results of other flow runs, too."""
         self.parameters: dict[str, Any] = {}
         """The flow's parameters, for cache policies that read them."""
         self.stop_reason: str | None = None
@@ -49,6 +52,8 @@ class Scope:
         self.futures: set[PrefectFuture[Any]] = set()
         self.previous: dict[tuple[str, str], TaskRun] = {}
         """On a resume: this flow run's task runs from before, by task key and dynamic key."""
+        self.finished_flows: dict[tuple[str, str], State[Any]] = {}
+        """Completed sub-flow runs whose results were kept, by the same keys: a retry does not run them again."""
         self.threads: dict[int, int] = {}
         self.stoppers: set[Callable[[], None]] = set()
         self.signalled = False
@@ -112,6 +117,11 @@ class Scope:
                 self.threads[ident] -= 1
                 if not self.threads[ident]:
                     del self.threads[ident]
+
+    def begin_again(self) -> None:
+        """Before another attempt: its calls get the positions that those of the first had."""
+        with self.lock:
+            self._counters.clear()
 
     def position(self, parent: TaskRun | None, task_key: str) -> str:
         """The dynamic key of the next call of a task: how many came before, under the same parent.

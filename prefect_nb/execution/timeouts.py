@@ -18,35 +18,44 @@ from prefect_nb.exceptions import PrefectSignal
 
 
 class BodyTimedOut(PrefectSignal):
-    """Raised inside a body that took longer than its `timeout_seconds`."""
+    """Raised inside a body that took longer than its `timeout_seconds`; passes through the runs called in it."""
+
+
+class Limit:
+    """The time of one body."""
+
+    __slots__ = ("is_over",)
+
+    def __init__(self) -> None:
+        self.is_over = False
 
 
 @contextmanager
-def limit(seconds: float | None) -> Iterator[None]:
-    """Raise `BodyTimedOut` inside the block when it takes longer than `seconds`."""
-    if seconds is None:
-        yield
-    elif threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
-        with _by_alarm(seconds):
-            yield
+def limit(seconds: float) -> Iterator[Limit]:
+    """Raise `BodyTimedOut` inside the block when it takes longer than `seconds`; then this limit `is_over`."""
+    limited = Limit()
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
+        with _by_alarm(seconds, limited):
+            yield limited
     else:
-        with _by_exception(seconds):
-            yield
+        with _by_exception(seconds, limited):
+            yield limited
 
 
 @contextmanager
-def _by_alarm(seconds: float) -> Iterator[None]:
+def _by_alarm(seconds: float, limited: Limit) -> Iterator[None]:
     def ring(_signum: int, _frame: FrameType | None) -> None:
+        limited.is_over = True
         raise BodyTimedOut
 
+    outer_left, _ = signal.getitimer(signal.ITIMER_REAL)
+    if 0 < outer_left < seconds:  # an enclosing limit ends earlier
+        yield
+        return
     outer_handler = signal.signal(signal.SIGALRM, ring)
     started = time.monotonic()
-    outer_left, _ = signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6))
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6))
     try:
-        # An enclosing limit that ends earlier keeps its own time.
-        if 0 < outer_left < seconds:
-            signal.signal(signal.SIGALRM, outer_handler)
-            signal.setitimer(signal.ITIMER_REAL, outer_left)
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -56,7 +65,7 @@ def _by_alarm(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def _by_exception(seconds: float) -> Iterator[None]:
+def _by_exception(seconds: float, limited: Limit) -> Iterator[None]:
     ident = threading.get_ident()
     lock = threading.Lock()
     over = False
@@ -64,6 +73,7 @@ def _by_exception(seconds: float) -> Iterator[None]:
     def ring() -> None:
         with lock:
             if not over:
+                limited.is_over = True
                 raise_in_thread(ident, BodyTimedOut)
 
     timer = call_later(seconds, ring)

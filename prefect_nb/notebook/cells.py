@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import symtable
+from collections.abc import Sequence
 from functools import cached_property
 from inspect import CO_COROUTINE
 from types import CodeType
@@ -31,7 +32,7 @@ class Cell:
         self.text = f"# {header}\n" + "\n" * blank + shell.transform_cell(body)
         self.filename: str = shell.compile.cache(self.text, execution_count(shell), raw_code=self.text)
         self.tree: ast.Module = shell.transform_ast(shell.compile.ast_parse(self.text, filename=self.filename))
-        self.is_silent = DisplayHook.semicolon_at_end_of_expression(body)
+        self.is_silent: bool = DisplayHook.semicolon_at_end_of_expression(body)  # type: ignore[no-untyped-call]
         """Whether a semicolon at the end keeps the last value from being shown."""
 
     @property
@@ -56,6 +57,10 @@ class Cell:
             code: CodeType = compiler(tree, self.filename, mode)
         return code
 
+    def execute(self, statements: Sequence[ast.stmt], namespace: dict[str, Any], into: dict[str, Any]) -> None:
+        """Run some statements of the cell: globals are those of `namespace`, names are bound in `into`."""
+        exec(self.compile(ast.Module([*statements], []), "exec"), namespace, into)  # noqa: S102
+
     @property
     def is_async(self) -> bool:
         """Whether the body awaits at its top level."""
@@ -70,8 +75,8 @@ class Cell:
     def run(self, namespace: dict[str, Any]) -> Any:
         """Run the body; returns the value of the expression at the end, or None."""
         statements, last = self.code
-        exec(statements, namespace)
-        return eval(last, namespace) if last is not None else None
+        exec(statements, namespace)  # noqa: S102 - the user's own code, in the user's own kernel
+        return eval(last, namespace) if last is not None else None  # noqa: S307
 
     async def await_run(self, namespace: dict[str, Any]) -> Any:
         """Run a body that awaits; returns as `run`."""
@@ -81,7 +86,7 @@ class Cell:
 
 
 async def _evaluate(code: CodeType, namespace: dict[str, Any]) -> Any:
-    value = eval(code, namespace)
+    value = eval(code, namespace)  # noqa: S307
     return await value if code.co_flags & CO_COROUTINE else value
 
 

@@ -164,6 +164,7 @@ class FlowCell:
 
     def _started(self, execution: FlowExecution) -> None:
         self._execution = execution
+        execution.scope.across_runs = self._options.cache
         if self._options.out is not None:
             self._namespace[self._options.out] = CellFlowRun(execution)
 

@@ -38,7 +38,8 @@ def table_of(runs: Sequence[FlowRun]) -> dict[str, str]:
     )
     widths = [max(len(row[place]) for row in (_COLUMNS, *rows)) for place in range(len(_COLUMNS))]
     text = "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (_COLUMNS, *rows)
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (_COLUMNS, *rows)
     )
     return {"text/html": f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", "text/plain": text}
 
@@ -59,7 +60,7 @@ def show(bundle: dict[str, Any]) -> None:
     """Put a bundle under the cell."""
     from IPython.display import display
 
-    display(bundle, raw=True)
+    display(bundle, raw=True)  # type: ignore[no-untyped-call]
 
 
 def newest_of_each(runs: Sequence[FlowRun]) -> list[FlowRun]:

@@ -45,11 +45,17 @@ def _flow_parser(magic: str) -> Parser:
         metavar="NAME=VALUE",
         help="set a variable before the cell runs, and record it; @other as the value means that variable's value",
     )
-    parser.add_argument("--runner", choices=("threads", "processes"), default="threads", help="where submitted tasks run")
+    parser.add_argument(
+        "--runner", choices=("threads", "processes"), default="threads", help="where submitted tasks run"
+    )
     parser.add_argument("--max-workers", type=options.positive, metavar="N", help="how many of them at once")
     parser.add_argument("-o", "--out", type=options.variable, metavar="NAME", help="keep the run in this variable")
     parser.add_argument("--durable", action="store_true", help="each result is on disk before the next line runs")
-    parser.add_argument("--cache", action="store_true", help="keep results, so that tasks with the same inputs are reused")
+    parser.add_argument(
+        "--cache",
+        action="store_true",
+        help="keep results; tasks with the same code and inputs reuse them, in later runs too",
+    )
     return parser
 
 
@@ -75,7 +81,9 @@ def _add_common(parser: Parser) -> None:
     parser.add_argument(
         "--timeout", type=options.duration, metavar="TIME", help="how long one attempt may take, such as 10m"
     )
-    parser.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG", help="tag the run; repeatable")
+    parser.add_argument(
+        "--tag", dest="tags", action="append", default=[], metavar="TAG", help="tag the run; repeatable"
+    )
     parser.add_argument("--log-prints", action="store_true", help="write prints to the run's log")
 
 
@@ -83,7 +91,9 @@ def _runs_parser(magic: str) -> Parser:
     parser = Parser(magic, "[id or name] [options]", "List the newest flow runs, or show one.")
     parser.add_argument("run", nargs="?", help="a flow run: its name, its id or the beginning of its id")
     parser.add_argument("-n", "--limit", type=options.positive, default=10, metavar="N", help="how many (default: 10)")
-    parser.add_argument("--state", dest="states", action="append", default=[], metavar="STATE", help="only in this state")
+    parser.add_argument(
+        "--state", dest="states", action="append", default=[], metavar="STATE", help="only in this state"
+    )
     parser.add_argument("--flow", metavar="NAME", help="only runs of this flow")
     return parser
 
@@ -155,7 +165,7 @@ class Magics:
         from prefect_nb.notebook.listing import newest_of_each, show, table_of
 
         magic = "%" + self._names["line", "flow"]
-        parser = Parser(magic, "", "List the flows that have run, each with its newest run.")
+        parser = Parser(magic, "[-h]", "List the flows that have run, each with its newest run.")
         if _parse(parser, line) is None:
             return
         Home.current().ledger.commit()
@@ -182,16 +192,21 @@ def _parse(parser: Parser, line: str) -> Any:
 
 
 class Arrange:
-    """Input transformer, before IPython's own: comments above a cell magic go below it, and `-h` needs no body."""
+    """Input transformer, before IPython's own, for what it would not take for a cell magic.
+
+    Comments above the magic go below it, `-h` needs no body, and `%%task(raw)` no space.
+    """
 
     def __init__(self, names: set[str]) -> None:
-        self._heading = re.compile(rf"%%(?:{'|'.join(sorted(names))})\b")
+        self._heading = re.compile(rf"(%%(?:{'|'.join(sorted(names))}))(?![\w?])")
 
     def __call__(self, lines: list[str]) -> list[str]:
+        """The lines of the cell as IPython should have them."""
         place = next((n for n, line in enumerate(lines) if line.strip() and not line.startswith("#")), None)
         if place is None or not self._heading.match(lines[place]):
             return lines
-        arranged = [lines[place], *lines[:place], *lines[place + 1 :]]
+        heading = self._heading.sub(r"\1 ", lines[place], count=1)
+        arranged = [heading, *lines[:place], *lines[place + 1 :]]
         if not "".join(arranged[1:]).strip() and re.search(r"\s(?:-h|--help)\b", lines[place]):
             arranged.append("\n")
         return arranged
@@ -205,6 +220,7 @@ class Await:
         self._names = names
 
     def __call__(self, lines: list[str]) -> list[str]:
+        """The lines, with `await` before the call of such a magic."""
         found = _SUFFIX.match(lines[0]) if len(lines) == 1 else None
         if found is None or found[1] not in self._names:
             return lines

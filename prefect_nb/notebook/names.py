@@ -62,8 +62,9 @@ def _of_statement(statement: ast.stmt) -> Names:
     match statement:
         case ast.If(test=test, body=body, orelse=orelse):
             return _then(_of_leaf(ast.Expr(test)), _either((names_of(body), names_of(orelse))))
-        case ast.For(target=target, iter=source, body=body, orelse=orelse) | ast.AsyncFor(
-            target=target, iter=source, body=body, orelse=orelse
+        case (
+            ast.For(target=target, iter=source, body=body, orelse=orelse)
+            | ast.AsyncFor(target=target, iter=source, body=body, orelse=orelse)
         ):
             turn = _then(_of_target(target), names_of(body))
             # Taken to turn at least once: what a loop leaves behind is the cell's own, also on its next run.

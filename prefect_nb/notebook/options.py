@@ -35,7 +35,7 @@ class Reference:
         return namespace[self.name]
 
 
-class HelpAsked(Exception):  # noqa: N818 - nothing is wrong
+class HelpAsked(Exception):
     """`-h` was among the options; the text says what to show."""
 
 
@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, magic: str, usage: str, description: str, epilog: str = "") -> None:
         super().__init__(
             prog=magic,
-            usage=f"{magic} {usage}",
+            usage=f"%(prog)s {usage}",
             description=description,
             epilog=epilog,
             add_help=False,
@@ -76,7 +76,7 @@ class Parser(argparse.ArgumentParser):
             if word.startswith("-"):
                 self._refuse_option(word)
         if unknown:
-            self.error(f"unexpected argument {unknown[0]!r}; usage: {self.usage}")
+            self.error(f"unexpected argument {unknown[0]!r}")
         return options
 
     def error(self, message: str) -> NoReturn:

@@ -36,8 +36,14 @@ _FUNCTION = "cell"
 _VALUE = "__value__"
 _LOCALS = "__locals__"
 
-_SIGNATURE = re.compile(
-    r"\s*(?P<name>[^\s(>\-][^\s(]*)?\s*(?:\((?P<inputs>[^)]*)\))?\s*(?:->\s*(?P<outputs>\w+(?:\s*,\s*\w+)*))?(?P<rest>(?:\s.*)?)$"
+_HEADING = re.compile(
+    r"""
+    (?P<name> "[^"]*" | '[^']*' | [^\s(>-](?:[^\s(>-]|-(?!>))* )?
+    \s* (?: \( (?P<inputs> [^)]* ) \) )?
+    \s* (?: -> \s* (?P<outputs> \w+ (?: \s*,\s*\w+ )* ) )?
+    (?P<rest> (?:\s.*)? )
+    """,
+    re.VERBOSE,
 )
 _CODE = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, type, Task, Flow)
 
@@ -57,17 +63,17 @@ def read_heading(line: str) -> Heading:
     Raises:
         UsageError: an input or output is no name.
     """
-    found = _SIGNATURE.fullmatch(line.strip())
-    if found is None or (found["name"] or "").startswith("-"):
+    found = _HEADING.fullmatch(line.strip())
+    if found is None:
         return Heading(None, None, None, line)
-    lists = [_list_of_names(found[group]) for group in ("inputs", "outputs")]
-    return Heading(found["name"], lists[0], lists[1], found["rest"])
+    name = (found["name"] or "").strip("'\"") or None
+    return Heading(name, _list_of_names(found["inputs"]), _list_of_names(found["outputs"]), found["rest"])
 
 
 def _list_of_names(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     for name in names:
         if not name.isidentifier():
             raise UsageError(f"%%task: {name!r} is no name of a variable; write %%task clean(raw) -> tidy.")
@@ -94,7 +100,7 @@ class TaskCell:
         options: the parsed options of the magic.
 
     Raises:
-        UsageError: the cell needs a variable that the notebook does not have.
+        UsageError: the cell needs a variable that the notebook does not have, or its heading does not fit its body.
     """
 
     def __init__(self, cell: Cell, heading: Heading, options: Namespace) -> None:
@@ -104,12 +110,15 @@ class TaskCell:
         self._namespace: dict[str, Any] = cell.shell.user_ns
         declarations, self._body = split_declarations(cell.tree.body)
         # They run in the notebook, so that a class is one class and a helper a helper, whether or not the body runs.
-        exec(cell.compile(ast.Module(declarations, []), "exec"), self._namespace)
+        cell.execute(declarations, self._namespace, self._namespace)
         names = names_of(self._body)
         self._inputs = self._inputs_of(names, heading.inputs)
         own = {name for statement in declared(self._body) for name in names_of([statement]).bound}
-        self._outputs = heading.outputs if heading.outputs is not None else tuple(sorted(names.bound - own))
-        self._function = self._compiled()
+        self._outputs = self._outputs_of(names.bound - own, heading.outputs)
+        self._source = self._compiled()
+        """The cell as a function, to be read."""
+        self._function = _as_cell(self._source)
+        """The same, to be called."""
 
     def _inputs_of(self, names: Names, stated: tuple[str, ...] | None) -> tuple[str, ...]:
         namespace = self._namespace
@@ -132,9 +141,14 @@ class TaskCell:
                 )
             return stated
         read = {*names.needed, *(names.later - names.bound)}
-        return tuple(
-            sorted(name for name in read if name in namespace and not isinstance(namespace[name], _CODE))
-        )
+        return tuple(sorted(name for name in read if name in namespace and not isinstance(namespace[name], _CODE)))
+
+    def _outputs_of(self, bound: frozenset[str], stated: tuple[str, ...] | None) -> tuple[str, ...]:
+        for name in stated or ():
+            if name not in bound:
+                near = did_you_mean(name, bound)
+                raise UsageError(f"%%task {self._name}: the cell does not assign `{name}`.{near}")
+        return tuple(sorted(bound)) if stated is None else stated
 
     # The function
 
@@ -147,9 +161,8 @@ class TaskCell:
         parameters = ast.arguments([], [ast.arg(name) for name in self._inputs], None, [], [], None, [])
         make = ast.AsyncFunctionDef if self._cell.is_async else ast.FunctionDef
         definition = make(name=_FUNCTION, args=parameters, body=body, decorator_list=[], lineno=1, col_offset=0)
-        tree = ast.fix_missing_locations(ast.Module([definition], []))
         made: dict[str, Any] = {}
-        exec(self._cell.compile(tree, "exec"), self._namespace, made)
+        self._cell.execute([ast.fix_missing_locations(definition)], self._namespace, made)
         function: Callable[..., Any] = made[_FUNCTION]
         function.__prefect_nb_source__ = ast.unparse(definition)  # type: ignore[attr-defined]
         return function
@@ -209,7 +222,7 @@ class TaskCell:
             retries=options.retries,
             retry_delay_seconds=options.retry_delay,
             timeout_seconds=options.timeout,
-            cache_policy=INPUTS + CellSource(self._function) if options.cache else NO_CACHE,
+            cache_policy=INPUTS + CellSource(self._source) if options.cache else NO_CACHE,
             persist_result=options.cache,
             log_prints=True if options.log_prints else None,
         )
@@ -232,8 +245,7 @@ class TaskCell:
 
     def _finish(self, kept: dict[str, Any]) -> None:
         self._namespace.update(kept["names"])
-        later = ast.Module([*declared(self._body)], [])
-        exec(self._cell.compile(later, "exec"), self._namespace)
+        self._cell.execute([*declared(self._body)], self._namespace, self._namespace)
         if kept["shown"] is not None:
             show(kept["shown"])
 
@@ -263,6 +275,13 @@ def outcome_line(name: str, run: TaskRun, now: int) -> str:
     if run.result_note:
         words.append(one_line(run.result_note, 200))
     return " · ".join(words)
+
+
+def _as_cell(function: Any) -> Any:
+    """The function, called in tracebacks what a cell is called, so that they show the cell's lines around the error."""
+    called = types.FunctionType(function.__code__.replace(co_name="<module>"), function.__globals__)
+    called.__doc__ = None
+    return called
 
 
 def _signature(names: tuple[str, ...]) -> Any:

@@ -19,6 +19,7 @@ class Rendered:
         self._lines = lines
 
     def __call__(self) -> list[str]:
+        """The lines; once only."""
         self._error.__dict__.pop(_MARK, None)
         return self._lines()
 

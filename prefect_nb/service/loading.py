@@ -1,7 +1,8 @@
 """From an entrypoint to the flow: `path/to/file.py:name`, `path/to/file.py`, `package.module:name`.
 
 A file is executed as `python file.py` would, apart from its name: its folder comes first on the module search path, and
-it is registered as a module, so that what it defines can be sent to worker processes.
+it is registered as a module, so that what it defines can be sent to worker processes. A file of a package is imported
+as a module of that package.
 """
 
 import hashlib
@@ -20,6 +21,9 @@ from prefect_nb.exceptions import MissingFlowError, ObjectNotFound, ScriptError,
 from prefect_nb.flows import Flow
 from prefect_nb.service.text import did_you_mean
 from prefect_nb.tasks import Task
+
+_SOURCE = "__prefect_nb_source__"
+"""In a module that was loaded here: the digest of its file then."""
 
 
 class Entrypoint(msgspec.Struct, frozen=True):
@@ -43,10 +47,11 @@ def parse_entrypoint(text: str) -> Entrypoint:
     where, colon, name = text.rpartition(":")
     if not colon:
         where, name = text, ""
-    dotted = name.replace(".<locals>", "").replace(".", "")
-    if where.endswith(".py") and (not colon or dotted.isidentifier()):
-        return Entrypoint(Path(where), None, name or None)
-    if name and "/" not in where and os.sep not in where and all(part.isidentifier() for part in where.split(".")):
+    named = all(part.isidentifier() for part in name.replace("<locals>", "locals").split("."))
+    if where.endswith(".py"):
+        if named or not colon:
+            return Entrypoint(Path(where), None, name or None)
+    elif named and all(part.isidentifier() for part in where.split(".")):
         return Entrypoint(None, where, name)
     raise MissingFlowError(
         f"{text!r} does not say where a flow is. Give a notebook (report.ipynb), a file and the flow's name "
@@ -68,8 +73,10 @@ def load_flow(entrypoint: str) -> Flow[..., Any]:
         UnspecifiedFlowError: it has several flows, and none was named.
     """
     parsed = parse_entrypoint(entrypoint)
-    module = _import_file(parsed.path) if parsed.path is not None else _import_module(str(parsed.module))
-    return _pick(module, parsed)
+    if parsed.path is not None:
+        return _pick(_import_file(parsed.path), parsed)
+    _put_first(str(Path.cwd()))
+    return _pick(_import_module(str(parsed.module)), parsed)
 
 
 def _pick(module: ModuleType, entrypoint: Entrypoint) -> Flow[..., Any]:
@@ -97,8 +104,10 @@ def _named(module: ModuleType, name: str, where: str) -> Flow[..., Any]:
         if name in (flow.name, flow.__qualname__):
             return flow
     if found is not None:
-        kind = "a task" if isinstance(found, Task) else f"a {type(found).__name__}"
-        raise MissingFlowError(f"{name!r} in {where} is {kind}, not a flow. Put @flow above it, or name a flow.")
+        if isinstance(found, Task):
+            raise MissingFlowError(f"{name!r} in {where} is a task, not a flow. Name a flow that calls it.")
+        kind = type(found).__name__
+        raise MissingFlowError(f"{name!r} in {where} is a {kind}, not a flow. Put @flow above it, or name a flow.")
     if "<locals>" in name:
         raise MissingFlowError(
             f"{name!r} in {where} is defined inside a function, where it cannot be found again. Define it at the top level."
@@ -125,17 +134,21 @@ def _import_file(path: Path) -> ModuleType:
         near = did_you_mean(path.name, (other.name for other in _siblings(path)), 1)
         raise ObjectNotFound(f"There is no file {path}.{near}")
     _put_first(str(path.parent))
+    package = _package_of(path)
+    if package is not None:
+        _put_first(str(package))
+        return _import_module(".".join(path.relative_to(package).with_suffix("").parts))
     name, importable = _module_name(path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     known = sys.modules.get(name)
-    if known is not None and getattr(known, "__prefect_nb_source__", None) == _digest(path):
+    # One without the mark was imported by the program itself.
+    if known is not None and getattr(known, _SOURCE, digest) == digest:
         return known
-    if known is not None and importable and not hasattr(known, "__prefect_nb_source__"):
-        return known  # imported by the program itself
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    vars(module)["__prefect_nb_source__"] = _digest(path)
+    setattr(module, _SOURCE, digest)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -153,7 +166,6 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _import_module(name: str) -> ModuleType:
-    _put_first(str(Path.cwd()))
     importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
@@ -172,6 +184,14 @@ def _import_module(name: str) -> ModuleType:
 def _put_first(folder: str) -> None:
     if folder not in sys.path:
         sys.path.insert(0, folder)
+
+
+def _package_of(path: Path) -> Path | None:
+    """The folder a file's package lies in, if it is part of one: only as its module can it import its neighbours."""
+    folder = path.parent
+    while (folder / "__init__.py").is_file() and folder.name.isidentifier() and folder.parent != folder:
+        folder = folder.parent
+    return folder if folder != path.parent and path.stem.isidentifier() else None
 
 
 def _siblings(path: Path) -> list[Path]:
@@ -200,10 +220,6 @@ def _is_file(module: ModuleType, path: Path) -> bool:
     return origin is not None and os.path.realpath(origin) == os.path.realpath(path)
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _script_error(where: str, error: BaseException, path: str | None) -> ScriptError:
     """Says where in the user's own code the import went wrong."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -214,13 +230,8 @@ def _script_error(where: str, error: BaseException, path: str | None) -> ScriptE
         first = next(inner, len(frames))
     trace = "".join(traceback.format_list(list(frames[first:]))).rstrip()
     words = "".join(traceback.format_exception_only(error)).rstrip()
-    hint = ""
-    if isinstance(error, ImportError) and "no known parent package" in str(error):
-        hint = "\nA file inside a package is named as a module: package.module:flow_name."
     if isinstance(error, SystemExit):
         words = f"The file ended the interpreter (exit code {error.code}) instead of defining a flow."
     return ScriptError(
-        f"{where} could not be imported:\n{trace}\n{words}{hint}"
-        if trace
-        else f"{where} could not be imported:\n{words}{hint}"
+        f"{where} could not be imported:\n{trace}\n{words}" if trace else f"{where} could not be imported:\n{words}"
     )

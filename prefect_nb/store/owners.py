@@ -138,7 +138,7 @@ def is_alive(owner: Owner, own_id: UUID | None = None) -> bool:
 
 
 def sweep(home: Path, dead: Collection[UUID]) -> None:
-    """Remove the lock files that dead owners left, and old ones whose owner never came to register itself."""
+    """Remove the lock files that dead owners left, and those whose owner died before it was registered."""
     directory = home / "owners"
     try:
         paths = list(directory.glob("*.lock"))
@@ -149,10 +149,24 @@ def sweep(home: Path, dead: Collection[UUID]) -> None:
         if path.stem in {str(id) for id in _own}:
             continue
         with contextlib.suppress(OSError, StoreUnavailable):
-            # A young file may be one whose process is just about to lock it.
-            old = time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS
-            if (old or path.stem in known) and not _is_locked(str(path)):
+            if (path.stem in known or _is_orphan(path)) and not _is_locked(str(path)):
                 path.unlink()
+
+
+def _is_orphan(path: Path) -> bool:
+    """Whether the process that made the file can no longer be about to lock it."""
+    if time.time() - path.stat().st_mtime > _FORGOTTEN_SECONDS:
+        return True
+    pid = read_pid(path)
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def read_pid(lock_path: str | Path) -> int | None:

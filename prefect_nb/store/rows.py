@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from prefect_nb.interfaces import Entry
 from prefect_nb.model.codec import encode
 from prefect_nb.model.events import time_of
@@ -59,7 +61,7 @@ def _storable_parts(value: Any) -> Any:
         return storable(value)
     if isinstance(value, dict):
         return {storable(key): _storable_parts(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_storable_parts(item) for item in value]
     return value
 
@@ -75,12 +77,12 @@ def task_row(run: TaskRun) -> Row:
         run.id.bytes,
         key(run.flow_run_id),
         key(run.parent_id),
-        run.task_key,
+        storable(run.task_key),
         run.dynamic_key,
-        run.name,
+        storable(run.name),
         run.kind,
         run.state_type.value,
-        run.state_name,
+        storable(run.state_name),
         run.created_us,
         run.start_us,
         run.end_us,
@@ -95,11 +97,11 @@ def flow_row(run: FlowRun) -> Row:
     """The columns of `FLOW_COLUMNS`."""
     return (
         run.id.bytes,
-        run.flow_name,
-        run.name,
+        storable(run.flow_name),
+        storable(run.name),
         run.kind,
         run.state_type.value,
-        run.state_name,
+        storable(run.state_name),
         run.created_us,
         run.start_us,
         run.end_us,
@@ -207,9 +209,9 @@ def _has_ended_alone(connection: sqlite3.Connection, run: Run) -> bool:
 
 def _task_changes(run: TaskRun, first: int) -> Row:
     return (
-        run.name,
+        storable(run.name),
         run.state_type.value,
-        run.state_name,
+        storable(run.state_name),
         run.start_us,
         run.end_us,
         run.events,
@@ -221,9 +223,9 @@ def _task_changes(run: TaskRun, first: int) -> Row:
 
 def _flow_changes(run: FlowRun, first: int) -> Row:
     return (
-        run.name,
+        storable(run.name),
         run.state_type.value,
-        run.state_name,
+        storable(run.state_name),
         run.start_us,
         run.end_us,
         key(run.owner_id),

@@ -22,7 +22,7 @@ from prefect_nb.store import checks, sqlite_reads, takeover
 from prefect_nb.store.crash_points import crash_point
 from prefect_nb.store.database import Database
 from prefect_nb.store.files import prepare_home
-from prefect_nb.store.rows import OutOfStep, append, following, to_json
+from prefect_nb.store.rows import OutOfStep, append, following, storable, to_json
 from prefect_nb.store.schema import HISTORY, LOGS
 from prefect_nb.store.sqlite_writes import write
 
@@ -157,10 +157,10 @@ class SqliteStore:
             (
                 line.at_us,
                 line.level,
-                _storable(line.name),
+                storable(line.name),
                 line.flow_run_id and line.flow_run_id.bytes,
                 line.task_run_id and line.task_run_id.bytes,
-                _storable(line.message),
+                storable(line.message),
             )
             for line in lines
         ]
@@ -364,8 +364,3 @@ class SqliteStore:
         with self._history.reading() as connection:
             row = connection.execute(sql, values).fetchone()
         return None if row is None else row[0]
-
-
-def _storable(text: str) -> str:
-    """Text without lone surrogates, which UTF-8 cannot express (file names that are no text bring them in)."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -273,7 +273,7 @@ def test_a_flow_that_succeeds_in_the_end(history):
     assert f() == "done"
     (run,) = history.flow_runs()
     assert counts == [(1, 1), (2, 2), (3, 3)]
-    assert history.states(run.id) == ["Pending", "Running", "Retrying", "Retrying", "Completed"]
+    assert history.states(run.id) == ["Pending", "Running", "Running", "Running", "Completed"]
 
 
 def test_a_flow_that_never_succeeds():
@@ -297,7 +297,7 @@ def test_a_flow_retry_with_a_delay(history):
 
     assert f() == "done"
     (run,) = history.flow_runs()
-    assert history.states(run.id) == ["Pending", "Running", "AwaitingRetry", "Retrying", "Completed"]
+    assert history.states(run.id) == ["Pending", "Running", "AwaitingRetry", "Running", "Completed"]
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])

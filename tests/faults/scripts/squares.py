@@ -16,9 +16,11 @@ def square(n: int) -> int:
 
 @flow(durable=True)
 def squares(count: int) -> int:
-    one_by_one = [square(n) for n in range(count // 2)]
-    at_once = square.map(range(count // 2, count)).result()
-    return sum(one_by_one) + sum(at_once)
+    third = count // 3
+    first = [square(n) for n in range(third)]
+    at_once = square.map(range(third, 2 * third)).result()
+    last = [square(n) for n in range(2 * third, count)]
+    return sum([*first, *at_once, *last])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,298 @@
+"""The loop over a notebook's cells: one kernel, one thread, and the truth about every cell.
+
+How a cell ended is taken from the kernel's reply and from the life of its process, never from the absence of an
+exception. The notebook says the same in its papermill metadata, cell by cell.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from prefect_nb.bodies.cells import Cell, End, How, Watcher, tags_of
+from prefect_nb.bodies.document import Notebook
+from prefect_nb.bodies.kernels import Kernel, describe_exit
+from prefect_nb.bodies.outputs import CellOutputs, Displays, Message
+from prefect_nb.bodies.saving import Saver
+from prefect_nb.exceptions import KernelDied, NotebookError
+
+logger = logging.getLogger("prefect_nb.notebook")
+
+TIMEOUT_GRACE = 1.0
+"""Seconds a cell has to end after the interrupt that its timeout brings."""
+_POLL = 0.1
+_LATE_OUTPUT = 4.0
+"""Seconds to wait for the rest of a cell's output after the kernel has said that the cell is done."""
+_SHUTDOWN = 3.0
+_ORDERLY = ("completed", "failed")
+_MAX_MESSAGE = 1_000
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_RAISES = "raises-exception"
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """The wish that the notebook ends now: `how` it is then said to have ended, and how long the cell may take to."""
+
+    how: How
+    message: str
+    grace: float
+
+
+class CellLoop:
+    """Executes the cells of a prepared notebook, in order, until one ends badly.
+
+    Args:
+        notebook: prepared; filled in as its cells run.
+        cells: those to execute.
+        kernel: not started yet; it is gone when `run` returns.
+        saver: writes the notebook.
+        watcher: is told of each cell.
+        cell_timeout: seconds each cell may take; None for any.
+        closing: code to execute silently when the cells are done, before the kernel ends.
+    """
+
+    def __init__(
+        self,
+        notebook: Notebook,
+        cells: Sequence[Cell],
+        kernel: Kernel,
+        saver: Saver,
+        watcher: Watcher,
+        *,
+        cell_timeout: float | None = None,
+        closing: str = "",
+    ) -> None:
+        self.notebook = notebook
+        self._cells = cells
+        self._kernel = kernel
+        self._saver = saver
+        self._watcher = watcher
+        self._cell_timeout = cell_timeout
+        self._closing = closing
+        self._displays = Displays()
+        self._outputs: dict[str, CellOutputs] = {}
+        self._stop: Stop | None = None
+
+    def stop(self, stop: Stop) -> None:
+        """End early; called from any thread. A second call can only make it quicker."""
+        if self._stop is not None:
+            stop = msgspec.structs.replace(self._stop, grace=min(self._stop.grace, stop.grace))
+        self._stop = stop
+
+    def run(self) -> End:
+        """Execute the cells.
+
+        Raises:
+            NotebookError: the executed notebook cannot be written.
+        """
+        metadata = self.notebook["metadata"]["papermill"]
+        started = _now()
+        metadata["start_time"] = started.isoformat()
+        end = End("crashed")
+        try:
+            self._saver.save()
+            end = self._run()
+        finally:
+            try:
+                self._kernel.close(_SHUTDOWN if end.how in _ORDERLY else TIMEOUT_GRACE)
+            finally:
+                ended = _now()
+                metadata["end_time"] = ended.isoformat()
+                metadata["duration"] = (ended - started).total_seconds()
+                metadata["exception"] = None if end.how == "completed" else True
+                widgets = self._displays.widget_metadata()
+                if widgets is not None:
+                    self.notebook["metadata"]["widgets"] = widgets
+                self._saver.save()
+        return end
+
+    def _run(self) -> End:
+        try:
+            self._kernel.start(lambda: self._stop is not None)
+        except KernelDied as error:
+            return End("crashed", str(error))
+        if self._kernel.language_info is not None:
+            self.notebook["metadata"]["language_info"] = self._kernel.language_info
+        for cell in self._cells:
+            end = self._between(cell) or self._execute(cell)
+            if end.how != "completed":
+                break
+            self._saver.tick(within_cell=False)
+        else:
+            end = End("completed")
+        if end.how in _ORDERLY and self._kernel.exit_code is None:
+            self._close()
+        if end.how == "completed" and self._stop is not None:
+            end = End(self._stop.how, self._stop.message)
+        return end
+
+    def _between(self, following: Cell) -> End | None:
+        """Why the next cell is not executed; None if it is."""
+        if self._stop is not None:
+            return End(self._stop.how, self._stop.message)
+        code = self._kernel.exit_code
+        if code is None:
+            return None
+        before = f"after cell {following.number - 1}" if following.number > 1 else "before the first cell"
+        return End("crashed", f"The kernel died {before}: {describe_exit(code)}.{self._last_words()}")
+
+    # One cell
+
+    def _execute(self, cell: Cell) -> End:
+        content = self.notebook["cells"][cell.index]
+        record = content["metadata"]["papermill"]
+        record["status"] = "running"
+        record["exception"] = False
+        metadata = self._watcher.starting(cell)
+        started = _now()
+        record["start_time"] = started.isoformat()
+        request = self._kernel.execute(content["source"], {"cellId": cell.id, **metadata})
+        self._outputs[request] = CellOutputs(content, self._displays)
+        end = self._await(request, cell)
+        self._outputs[request].close()
+        ended = _now()
+        record["end_time"] = ended.isoformat()
+        record["duration"] = (ended - started).total_seconds()
+        record["status"] = "completed" if end.how == "completed" else "failed"
+        record["exception"] = end.how != "completed"
+        self._watcher.ended(cell, end)
+        return end
+
+    def _await(self, request: str, cell: Cell) -> End:
+        """Until the cell has ended, or must."""
+        timeout = self._cell_timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
+        reply: Message | None = None
+        idle = False
+        late: float | None = None
+        interrupt: _Interrupt | None = None
+        while True:
+            heard = False
+            for message in self._kernel.messages(_POLL):
+                heard = True
+                if message["msg_type"] == "execute_reply" and message["parent_header"].get("msg_id") == request:
+                    reply = message
+                    late = time.monotonic() + _LATE_OUTPUT
+                elif self._file(message) == request:
+                    idle = True
+            now = time.monotonic()
+            if reply is not None and (idle or (late is not None and now > late)):
+                return self._judged(reply, cell, interrupt)
+            if not heard and self._kernel.exit_code is not None:
+                return self._died(cell, interrupt)
+            if interrupt is None:
+                interrupt = self._wanted(deadline, now, cell)
+                if interrupt is not None:
+                    self._kernel.interrupt()
+            elif now > interrupt.until or (self._stop is not None and now > interrupt.began + self._stop.grace):
+                self._kernel.kill()
+            self._saver.tick(within_cell=True)
+
+    def _file(self, message: Message) -> str | None:
+        """Give a message to the cell it belongs to; returns the request that is over by it, if any.
+
+        Also what a cell's threads print while a later cell runs is filed under the cell that started them.
+        """
+        request: str | None = message["parent_header"].get("msg_id")
+        if message["msg_type"] == "status":
+            return request if message["content"]["execution_state"] == "idle" else None
+        outputs = self._outputs.get(request or "")
+        if outputs is not None:
+            outputs.take(message)
+        return None
+
+    def _wanted(self, deadline: float | None, now: float, cell: Cell) -> _Interrupt | None:
+        stop = self._stop
+        if stop is not None:
+            return _Interrupt(stop.how, stop.message, now, now + stop.grace)
+        if deadline is not None and now > deadline:
+            message = f"{_place(cell, self._cells)} took longer than {self._cell_timeout:g} seconds."
+            return _Interrupt("timed-out", message, now, now + TIMEOUT_GRACE)
+        return None
+
+    def _judged(self, reply: Message, cell: Cell, interrupt: _Interrupt | None) -> End:
+        """How the cell ended by the kernel's reply."""
+        content = reply["content"]
+        status = content.get("status")
+        if interrupt is not None and (status != "ok" or interrupt.how == "timed-out"):
+            return End(interrupt.how, interrupt.message, cell)
+        if status == "ok":
+            if any(payload.get("source") == "ask_exit" for payload in content.get("payload") or ()):
+                return self._left(cell, "exit()")
+            return End("completed", cell=cell)
+        if status != "error":
+            return End("failed", f"{_place(cell, self._cells)} was not executed ({status}).", cell)
+        error = describe_error(content)
+        if _RAISES in tags_of(self.notebook["cells"][cell.index]):
+            return End("completed", f"It raised what its tag {_RAISES} announces: {error}", cell)
+        if content.get("ename") == "SystemExit":
+            return self._left(cell, f"sys.exit({content.get('evalue') or ''})")
+        return End("failed", f"{_place(cell, self._cells)} failed: {error}", cell)
+
+    def _left(self, cell: Cell, how: str) -> End:
+        """The cell asked to end the notebook. Exit code 0 or not: what was to follow did not happen."""
+        rest = len(self._cells) - cell.number
+        after = f"; the {rest} after it did not run" if rest else ""
+        return End("failed", f"{_place(cell, self._cells)} ended the notebook with {how}{after}.", cell)
+
+    def _died(self, cell: Cell, interrupt: _Interrupt | None) -> End:
+        if interrupt is not None:
+            return End(interrupt.how, interrupt.message, cell)
+        why = describe_exit(self._kernel.exit_code or 0)
+        return End("crashed", f"The kernel died in {_place(cell, self._cells)}: {why}.{self._last_words()}", cell)
+
+    def _last_words(self) -> str:
+        words = self._kernel.last_words()
+        return f" Its last words:\n{words}" if words else ""
+
+    # The end
+
+    def _close(self) -> None:
+        """Have the kernel finish what is under way, and take in the outputs that come late."""
+        if not self._closing:
+            return
+        request = self._kernel.execute(self._closing, {}, silent=True)
+        replied = idle = False
+        while not (replied and idle) and self._stop is None:
+            for message in self._kernel.messages(_POLL):
+                if message["msg_type"] == "execute_reply" and message["parent_header"].get("msg_id") == request:
+                    replied = True
+                    if message["content"].get("status") != "ok":
+                        logger.warning("The kernel did not end in good order: %s", describe_error(message["content"]))
+                elif self._file(message) == request:
+                    idle = True
+            if self._kernel.exit_code is not None:
+                return
+
+
+class _Interrupt(msgspec.Struct, frozen=True):
+    """The cell has been interrupted: why, when, and until when it may live."""
+
+    how: How
+    message: str
+    began: float
+    until: float
+
+
+def describe_error(content: Mapping[str, Any]) -> str:
+    """`ValueError: it was wrong`, from an error reply."""
+    text = f"{content.get('ename') or 'Error'}: {content.get('evalue') or ''}".removesuffix(": ")
+    text = _ANSI.sub("", text)
+    return text if len(text) <= _MAX_MESSAGE else text[:_MAX_MESSAGE] + "..."
+
+
+def _place(cell: Cell, cells: Sequence[Cell]) -> str:
+    return f"Cell {cell.number} of {len(cells)} ({cell.name!r})"
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+__all__ = ["CellLoop", "NotebookError", "Stop"]

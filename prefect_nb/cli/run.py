@@ -1,0 +1,181 @@
+"""`prefect-nb run`."""
+
+import contextlib
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from prefect_nb.cli import progress
+from prefect_nb.cli.errors import FAILED, INTERRUPTED, OK, TERMINATED, say
+from prefect_nb.cli.output import as_json, counts_text, facts, output_option, state_words
+from prefect_nb.exceptions import TerminationSignal
+from prefect_nb.execution import logs
+from prefect_nb.model.code_names import is_library_file
+from prefect_nb.model.states import StateType
+from prefect_nb.service import history
+from prefect_nb.service.documents import run_document
+from prefect_nb.service.text import elapsed, one_line
+
+if TYPE_CHECKING:
+    from prefect_nb.service.running import Finished, Watch
+
+
+@click.command()
+@click.argument("target")
+@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; JSON or plain text.")
+@click.option(
+    "--to",
+    "to",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="OUT.ipynb",
+    help="Where the executed notebook goes.",
+)
+@click.option("--name", metavar="NAME", help="The run's name; two random words otherwise.")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="A tag of the run and of its task runs.")
+@click.option("--durable", is_flag=True, help="Keep every task's result, so that a crashed run resumes where it was.")
+@click.option("--kernel", metavar="NAME", help="The kernel that executes the notebook.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="How long it may take.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@output_option
+def run(
+    target: str,
+    params: tuple[str, ...],
+    to: Path | None,
+    name: str | None,
+    tags: tuple[str, ...],
+    durable: bool,
+    kernel: str | None,
+    timeout: float | None,
+    quiet: bool,
+    output: str,
+) -> int:
+    r"""Run a notebook, or a flow of a Python file, and wait until it has ended.
+
+    TARGET is notebook.ipynb, file.py:flow_name, file.py (if it has a single flow), or package.module:flow_name.
+
+    \b
+    Examples:
+      prefect-nb run report.ipynb -p year=2024 --to report-2024.ipynb
+      prefect-nb run flows.py:nightly -p 'tables=["a", "b"]'
+
+    \b
+    Exit codes: 0 completed, 1 failed or crashed, 2 bad input (nothing was run), 75 taken over by another
+    process, 130 interrupted or cancelled.
+    """
+    from prefect_nb.service import running
+
+    options = running.RunOptions(
+        name=name, tags=tags, durable=durable, timeout_seconds=timeout, output_path=to, kernel_name=kernel
+    )
+    with executing(quiet, output) as watch:
+        prepared = running.prepare(target, texts=params, options=options)
+        finished = running.run(prepared, watch)
+    return report(finished, quiet, output)
+
+
+def report(finished: "Finished", quiet: bool = False, output: str = "text") -> int:
+    """Tell what became of a run; returns the exit code."""
+    code = _code(finished)
+    if output == "json":
+        as_json(_document(finished, code))
+    elif not quiet:
+        _summary(finished)
+    if code in (FAILED, TERMINATED) and output != "json":
+        say(_why(finished))
+    return code
+
+
+@contextlib.contextmanager
+def executing(quiet: bool, output: str) -> Iterator["Watch"]:
+    """Around a run: gives what shows its progress, and sees to its prints, its log lines and SIGTERM."""
+    logs.install()
+    shown, logs.show_on_console = logs.show_on_console, logs.show_on_console and not quiet
+    # Where a program reads stdout, what the flow prints goes to stderr.
+    prints = contextlib.redirect_stdout(sys.stderr) if output == "json" else contextlib.nullcontext()
+    try:
+        with prints, _terminable():
+            yield progress.quiet if quiet else progress.shown
+    finally:
+        logs.show_on_console = shown
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the run in good order: it is recorded as Crashed."""
+
+    def terminate(_signum: int, _frame: object) -> None:
+        raise TerminationSignal("The process was told to end (SIGTERM).")
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _code(finished: "Finished") -> int:
+
+    if isinstance(finished.error, TerminationSignal):
+        return TERMINATED
+    if isinstance(finished.error, KeyboardInterrupt):
+        return INTERRUPTED
+    match finished.run.state_type:
+        case StateType.COMPLETED:
+            return OK
+        case StateType.CANCELLED | StateType.CANCELLING:
+            return INTERRUPTED
+    return FAILED
+
+
+def _summary(finished: "Finished") -> None:
+
+    run = finished.run
+    cached = finished.tasks.get("Cached", 0)
+    click.echo(f"{state_words(run)}  flow {one_line(run.flow_name)}, run {one_line(run.name)}")
+    facts(
+        [
+            ("id", run.id),
+            ("message", one_line(run.state_message or "", 200) if run.state_type is StateType.CANCELLED else None),
+            ("duration", elapsed(run, run.state_us)),
+            ("cells", counts_text(finished.cells)),
+            ("tasks", counts_text(finished.tasks)),
+            ("cached", f"{cached} of {sum(finished.tasks.values())} tasks were not computed again" if cached else None),
+            ("notebook", run.output_path),
+            ("look", f"prefect-nb flow-run inspect {shlex.quote(history.handle_of(run))}"),
+        ]
+    )
+
+
+def _why(finished: "Finished") -> str:
+    """The message of a failed run, and where in the user's code it was raised."""
+    run, error = finished.run, finished.error
+    words = run.state_message or run.state_name
+    where = _origin(error) if error is not None else None
+    return f"{words}\n  {where}" if where else words
+
+
+def _origin(error: BaseException) -> str | None:
+
+    package = str(Path(__file__).parents[1])
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        if not frame.filename.startswith((package, "<")) and not is_library_file(frame.filename):
+            line = f": {frame.line}" if frame.line else ""
+            return f"at {frame.filename}:{frame.lineno}, in {frame.name}{line}"
+    return None
+
+
+def _document(finished: "Finished", code: int) -> dict[str, Any]:
+
+    return {
+        "flow_run": run_document(finished.run),
+        "cells": finished.cells,
+        "task_runs": finished.tasks,
+        "exit_code": code,
+    }

@@ -1,0 +1,94 @@
+"""`prefect-nb task-run`."""
+
+import click
+
+from prefect_nb.cli.group import Group
+from prefect_nb.cli.output import as_json, facts, limit_option, output_option, state_of, state_words, table
+from prefect_nb.execution.clock import now_us
+from prefect_nb.service import history
+from prefect_nb.service.documents import run_document
+from prefect_nb.service.text import ago, elapsed, one_line, plain
+
+
+@click.group(cls=Group, name="task-run")
+def task_run() -> None:
+    """Look at task runs and notebook cells."""
+
+
+@task_run.command()
+@click.option("--flow-run", "parent", metavar="RUN", help="Only those of this flow run (name, id, or start of the id).")
+@click.option("--state", "states", multiple=True, metavar="STATE", help="Only these: failed, cached, running, ...")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only task runs with this tag.")
+@limit_option(50)
+@output_option
+def ls(parent: str | None, states: tuple[str, ...], tags: tuple[str, ...], limit: int, output: str) -> None:
+    r"""List the newest task runs and cells.
+
+    \b
+    Example:
+      prefect-nb task-run ls --flow-run quick-fox --state failed
+    """
+    flow_run = history.find_flow_run(parent) if parent is not None else None
+    runs = history.task_runs(flow_run=flow_run, states=states, tags=tags, limit=limit)
+    if output == "json":
+        as_json([run_document(run) for run in runs])
+        return
+    if not runs:
+        click.echo("No task runs." if not (states or parent or tags) else "No task run fits.")
+        return
+    now = now_us()
+    table(
+        ("State", "Name", "Kind", "Started", "Took", "ID"),
+        (
+            (
+                state_of(run),
+                one_line(run.name, 40),
+                one_line(run.kind, 20),
+                ago(run.start_us or run.created_us, now),
+                elapsed(run, now),
+                str(run.id),
+            )
+            for run in runs
+        ),
+        right=("Took",),
+    )
+
+
+@task_run.command()
+@click.argument("run")
+@output_option
+def inspect(run: str, output: str) -> None:
+    r"""Show one task run or cell.
+
+    RUN is the run's name, its id, or the first characters of the id.
+
+    \b
+    Example:
+      prefect-nb task-run inspect train-3
+    """
+    found = history.find_task_run(run)
+    if output == "json":
+        as_json(run_document(found))
+        return
+    now = now_us()
+    source = found.result.source if found.result is not None and found.state_name == "Cached" else None
+    click.echo(f"{state_words(found)}  {one_line(found.kind)} {one_line(found.name)}")
+    facts(
+        [
+            ("id", found.id),
+            ("flow run", found.flow_run_id),
+            ("called in", found.parent_id),
+            ("message", plain(found.state_message, 2000) if found.state_message else None),
+            (
+                "started",
+                f"{found.start_time:%Y-%m-%d %H:%M:%S} UTC ({ago(found.start_us, now)})" if found.start_us else None,
+            ),
+            ("duration", elapsed(found, now)),
+            ("attempts", found.run_count if found.run_count > 1 else None),
+            ("task", found.task_key),
+            ("tags", ", ".join(map(one_line, found.tags))),
+            ("result", history.result_text(found)),
+            ("result of", f"task run {source}" if source else None),
+            ("cache key", found.cache_key),
+        ]
+    )

@@ -1,0 +1,211 @@
+"""Small flows, each for one fault: `stories.py NAME [ARGUMENTS]`."""
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from uuid import UUID
+
+from notes import note
+
+from prefect_nb import flow, task
+
+
+def reach(file: str) -> None:
+    """Say that the process has come this far."""
+    Path(os.environ["PREFECT_NB_HOME"]).with_name(file).touch()
+
+
+def wait_for(file: str) -> None:
+    """Wait until the test lets the process go on."""
+    path = Path(os.environ["PREFECT_NB_HOME"]).with_name(file)
+    while not path.exists():
+        time.sleep(0.002)
+
+
+@task
+def step(n: int) -> int:
+    note(str(n))
+    return n
+
+
+@flow(durable=True)
+def kills_itself() -> None:
+    step(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@flow(durable=True)
+def gets_further() -> int:
+    done = [step(n) for n in range(12)]
+    return sum(done)
+
+
+@task
+def gated(n: int) -> int:
+    note(str(n))
+    reach(f"at-{n}")
+    wait_for(f"go-{n}")
+    return n
+
+
+@flow(durable=True)
+def gate() -> list[int]:
+    """Waits in its third task until it may go on; whoever takes it over finds the gate open."""
+    first = [step(n) for n in range(2)]
+    waited = gated(2)
+    reach("past-2")
+    return [*first, waited, *(step(n) for n in range(3, 6))]
+
+
+@flow
+def idle() -> str:
+    """Writes nothing while it is stopped and taken over."""
+    reach("at-body")
+    wait_for("go-body")
+    return "the value of the old process"
+
+
+@task
+def hold_the_interpreter(seconds: float) -> int:
+    began, length = time.monotonic(), 22
+    reach("at-regex")
+    while time.monotonic() - began < seconds:
+        # Each try holds the interpreter's lock from its beginning to its end, twice as long as the one before.
+        length += 1
+        re.match(r"(a+)+$", "a" * length + "b")
+    return length
+
+
+@flow
+def regex(seconds: str) -> int:
+    return hold_the_interpreter(float(seconds))
+
+
+@task
+def slow(n: int) -> int:
+    note(str(n))
+    reach(f"at-{n}")
+    time.sleep(1.5)
+    return n
+
+
+@flow
+def many() -> None:
+    from prefect_nb.task_runners import ThreadPoolTaskRunner
+
+    many_slow.with_options(task_runner=ThreadPoolTaskRunner(max_workers=10))()
+
+
+@flow
+def many_slow() -> None:
+    slow.map(range(100)).wait()
+
+
+@flow
+def two_hundred() -> None:
+    for future in step.map(range(200)):
+        future.wait()
+
+
+@task(retries=2, retry_delay_seconds=[0.4, 30])
+def fails_twice() -> str:
+    note("attempt")
+    raise ValueError("not yet")
+
+
+@flow(durable=True)
+def retrying() -> str:
+    step(0)
+    return fails_twice()
+
+
+@flow
+def forks() -> int:
+    """The child of a fork, in the middle of a flow, runs a flow of its own."""
+    step(1)
+    if os.fork() == 0:
+        try:
+            in_child()
+            step(3)
+        except BaseException as error:
+            note(f"{type(error).__name__}: {error}")
+            os._exit(1)
+        sys.exit(0)
+    _, status = os.wait()
+    step(4)
+    return os.waitstatus_to_exitcode(status)
+
+
+@flow
+def in_child() -> None:
+    step.submit(2).wait()
+
+
+@flow
+def pools() -> list[int]:
+    import multiprocessing
+
+    step(1)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        answers = pool.map(in_pool, range(4))
+        pool.close()
+        pool.join()
+    return answers
+
+
+@flow
+def in_pool(n: int) -> int:
+    return step(n)
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Unpicklable(Exception):
+    def __init__(self) -> None:
+        super().__init__("holds a lock")
+        self.lock = threading.Lock()
+
+
+@task(persist_result=True)
+def raises(kind: str) -> None:
+    raise {"unspeakable": Unspeakable, "unpicklable": Unpicklable, "surrogate": _surrogate}[kind]()
+
+
+def _surrogate() -> Exception:
+    return ValueError("a name that is no text: \udcff")
+
+
+@flow
+def bad_errors() -> str:
+    return " ".join(raises(kind, return_state=True).name for kind in ("unspeakable", "unpicklable", "surrogate"))
+
+
+@task(persist_result=True)
+def a_lock() -> object:
+    return threading.Lock()
+
+
+@flow
+def plain_lock() -> str:
+    return type(a_lock()).__name__
+
+
+@flow(durable=True)
+def durable_lock() -> None:
+    a_lock()
+
+
+if __name__ == "__main__":
+    name, *arguments = sys.argv[1:]
+    story = globals()[name]
+    if arguments[:1] == ["resume"]:
+        print(story.resume(UUID(arguments[1]), force="--force" in arguments))
+    else:
+        print(story(*arguments))
