@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import os
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from prefect_nb.exceptions import InvalidNameError, NotResumable, ObjectNotFound, ParameterTypeError, RecoveryLimit
 from prefect_nb.execution import clock, drive, inputs
-from prefect_nb.execution.context import current_flow, current_tags, current_task
+from prefect_nb.execution.context import FlowRunContext, current_flow, current_tags, current_task
 from prefect_nb.execution.flow_runs import FlowExecution
 from prefect_nb.execution.ids import new_id
 from prefect_nb.execution.kept import KeptResult
@@ -31,7 +34,7 @@ from prefect_nb.model.runs import FlowRun, TaskRun
 from prefect_nb.model.signatures import Signature, check_reserved
 from prefect_nb.model.states import TERMINAL_STATES, Failed, State, StateType
 from prefect_nb.settings import get_settings
-from prefect_nb.tasks import check_hooks, current_scope, templated_name
+from prefect_nb.tasks import bound_to, check_hooks, current_scope, templated_name
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -71,10 +74,11 @@ class Flow(Generic[P, R]):
         on_running: list[Callable[..., Any]] | None = None,
         durable: bool = False,
     ) -> None:
-        if not callable(fn):
-            raise TypeError("'fn' must be callable")
+        self.descriptor = type(fn) if isinstance(fn, classmethod | staticmethod) else None
         if isinstance(fn, classmethod | staticmethod):
             fn = cast("Callable[P, R]", fn.__func__)
+        if not callable(fn):
+            raise TypeError("'fn' must be callable")
         check_reserved(fn)
         settings = get_settings()
         self.fn = fn
@@ -197,7 +201,8 @@ class Flow(Generic[P, R]):
     ) -> tuple[FlowRun, Scope | None, TaskRun | None]:
         parent = current_scope(home)
         outer_flow, outer_task = current_flow.get(), current_task.get()
-        outer = outer_task.execution.run if outer_task is not None else home.current_cell()
+        cell = home.current_cell() if outer_task is None and parent is not None and parent.shared else None
+        outer = outer_task.execution.run if outer_task is not None else cell
         id = new_id()
         dummy: TaskRun | None = None
         lineage: dict[str, Any] = {}
@@ -224,7 +229,7 @@ class Flow(Generic[P, R]):
             FlowRun(
                 **{
                     "id": id,
-                    "name": self._run_name(parameters),
+                    "name": "",
                     "kind": self.kind,
                     "flow_id": home.flow_id(self.name),
                     "flow_name": self.name,
@@ -244,12 +249,18 @@ class Flow(Generic[P, R]):
             dummy,
         )
 
-    def _run_name(self, parameters: dict[str, Any]) -> str:
-        if self.flow_run_name is not None and not inputs.has_special(parameters):
-            return templated_name(self.flow_run_name, {"flow_name": self.name, **parameters}, "flow_run_name")
-        from coolname import generate_slug
+    def _run_name(self, execution: FlowExecution) -> str:
+        """A name from the `flow_run_name` template or callable, which may look at `runtime.flow_run`; or two words."""
+        parameters = execution.parameters
+        if self.flow_run_name is None or execution.plan.invalid is not None or inputs.has_special(parameters):
+            from coolname import generate_slug
 
-        return generate_slug(2)
+            return generate_slug(2)
+        token = current_flow.set(FlowRunContext(execution))
+        try:
+            return templated_name(self.flow_run_name, {"flow_name": self.name, **parameters}, "flow_run_name")
+        finally:
+            current_flow.reset(token)
 
     def _run(
         self,
@@ -292,6 +303,8 @@ class Flow(Generic[P, R]):
             invalid=invalid,
             persist=bool(persist) or scope.durable,
         )
+        if not run.name:
+            execution.run = replace(run, name=self._run_name(execution))
         if on_start is not None:
             on_start(execution)
         execution.state = _finished_before(home, parent, dummy)
@@ -311,7 +324,9 @@ class Flow(Generic[P, R]):
             if option not in known or option in ("self", "fn"):
                 raise TypeError(f"with_options() got an unexpected option {option!r}")
         given = {name: value for name, value in options.items() if value is not None}
-        return type(self)(self.fn, **{**self._options(), **given})
+        clone = type(self)(self.fn, **{**self._options(), **given})
+        clone.descriptor = self.descriptor
+        return clone
 
     def _options(self) -> dict[str, Any]:
         names = (
@@ -326,9 +341,13 @@ class Flow(Generic[P, R]):
         return options
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if instance is None or not isinstance(self.fn, types.FunctionType):
+        target = bound_to(self.descriptor, instance, owner)
+        if target is None or not isinstance(self.fn, types.FunctionType):
             return self
-        return type(self)(types.MethodType(self.fn, instance), **self._options())
+        bound = copy.copy(self)
+        bound.fn = types.MethodType(self.fn, target)
+        bound.__dict__.pop("signature", None)
+        return bound
 
     # Hooks as decorators
 
@@ -397,10 +416,15 @@ class NotebookFlow(Flow[..., Any]):
         own = {"name": _FORBIDDEN.sub("-", document.stem), "version": document.version, "description": document.title}
         return cls(body, **{**own, **options})
 
+    @property
+    def body(self) -> Any:
+        """The notebook with what it needs to run."""
+        return self.fn
+
     @cached_property
     def entrypoint(self) -> str | None:
         """The notebook's path."""
-        return cast("str", self.fn.document.path)
+        return cast("str", self.body.document.path)
 
     def validate_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Parameters by name, checked and converted as the notebook's parameters cell declares them.
@@ -408,7 +432,7 @@ class NotebookFlow(Flow[..., Any]):
         Raises:
             ParameterTypeError, ParameterBindError: naming each that does not fit.
         """
-        return cast("dict[str, Any]", self.fn.checked(parameters))
+        return cast("dict[str, Any]", self.body.checked(parameters))
 
     def start(self, parameters: dict[str, Any], **options: Any) -> Any:
         """Run the notebook with bound parameters, as `Flow.start`.
@@ -417,11 +441,11 @@ class NotebookFlow(Flow[..., Any]):
             ParameterTypeError, ParameterBindError, NotebookError: before there is a run.
         """
         if not inputs.has_special(parameters):
-            parameters = self.fn.checked(parameters)
+            parameters = self.body.checked(parameters)
         name = options.pop("name", None) or self._run_name(parameters)
-        fields = {"input_path": self.fn.document.path, "code_hash": self.fn.document.version}
+        fields = {"input_path": self.body.document.path, "code_hash": self.body.document.version}
         if "output_path" not in options:
-            fields["output_path"] = self.fn.output_for(name)
+            fields["output_path"] = self.body.output_for(name)
         return super().start(parameters, **{"name": name, **fields, **options})
 
 
@@ -435,7 +459,7 @@ class _Lifetime:
 
     def __enter__(self) -> None:
         execution = self._execution
-        if execution.parent is None:
+        if execution.parent is None or execution.parent.shared:
             clock.synchronize()
             self._finishers = [
                 finish for hook in list(root_hooks) if (finish := hook(self._home, execution.run.id)) is not None

@@ -70,10 +70,11 @@ class Task(Generic[P, R]):
         retry_condition_fn: Callable[..., Any] | None = None,
         viz_return_value: Any = None,
     ) -> None:
-        if not callable(fn):
-            raise TypeError("'fn' must be callable")
+        self.descriptor = type(fn) if isinstance(fn, classmethod | staticmethod) else None
         if isinstance(fn, classmethod | staticmethod):
             fn = cast("Callable[P, R]", fn.__func__)
+        if not callable(fn):
+            raise TypeError("'fn' must be callable")
         check_reserved(fn)
         settings = get_settings()
         self.fn = fn
@@ -309,6 +310,7 @@ class Task(Generic[P, R]):
             given["cache_policy"] = None
         clone = Task(self.fn, **{**self._options(), **given})
         clone.task_key = self.task_key
+        clone.descriptor = self.descriptor
         return clone
 
     def _options(self) -> dict[str, Any]:
@@ -326,10 +328,11 @@ class Task(Generic[P, R]):
         return options
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if instance is None or not isinstance(self.fn, types.FunctionType):
+        target = bound_to(self.descriptor, instance, owner)
+        if target is None or not isinstance(self.fn, types.FunctionType):
             return self
         bound = copy.copy(self)
-        bound.fn = types.MethodType(self.fn, instance)
+        bound.fn = types.MethodType(self.fn, target)
         bound.__dict__.pop("signature", None)
         return bound
 
@@ -449,6 +452,13 @@ def detached_scope(home: Surroundings) -> Scope:
 
         found = home.__dict__.setdefault("_detached", DetachedScope(ThreadPoolTaskRunner().open))
     return cast("Scope", found)
+
+
+def bound_to(descriptor: type | None, instance: Any, owner: type | None) -> Any:
+    """What a function in a class gets as its first argument: the instance or the class; None for nothing."""
+    if descriptor is staticmethod:
+        return None
+    return owner if descriptor is classmethod else instance
 
 
 def _wait_for_list(value: Any) -> Any:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect_nb.bodies.cells import is_runnable, source_of, tags_of
 from prefect_nb.exceptions import NotebookError
@@ -91,7 +91,9 @@ class Document:
     def title(self) -> str | None:
         """Its first heading."""
         for cell in self.notebook["cells"]:
-            if cell["cell_type"] == "markdown" and (found := re.search(r"^#+[ \t]+(\S.*)$", cell["source"], re.MULTILINE)):
+            if cell["cell_type"] == "markdown" and (
+                found := re.search(r"^#+[ \t]+(\S.*)$", cell["source"], re.MULTILINE)
+            ):
                 return found[1].strip()
         return None
 
@@ -184,7 +186,7 @@ def _contents(file: Path) -> bytes:
     except IsADirectoryError:
         raise NotebookError(f"{file} is a folder; name the notebook inside it.") from None
     except (OSError, ValueError) as error:
-        raise NotebookError(f"The notebook {ascii(str(file))} cannot be read: {error}") from None
+        raise NotebookError(f"The notebook {str(file)!a} cannot be read: {error}") from None
 
 
 def _nearest(file: Path) -> str:
@@ -208,7 +210,7 @@ def _fetched(url: str) -> bytes:
 
 def _parsed(data: bytes, path: str) -> Notebook:
     try:
-        notebook = json.loads(data)
+        notebook: Any = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise NotebookError(f"{path} is no notebook: it is not JSON ({error}).") from None
     if not isinstance(notebook, dict) or type(notebook.get("nbformat")) is not int:
@@ -216,11 +218,13 @@ def _parsed(data: bytes, path: str) -> Notebook:
     if notebook["nbformat"] < 4:
         notebook = _upgraded(notebook, path)
     if notebook["nbformat"] > 4:
-        raise NotebookError(f"{path} is in notebook format {notebook['nbformat']}; only formats up to 4 are known here.")
+        raise NotebookError(
+            f"{path} is in notebook format {notebook['nbformat']}; only formats up to 4 are known here."
+        )
     problem = _problem(notebook)
     if problem:
         raise NotebookError(f"{path} is a damaged notebook: {problem}.")
-    return notebook
+    return cast("Notebook", notebook)
 
 
 def _upgraded(notebook: Notebook, path: str) -> Notebook:
@@ -231,7 +235,8 @@ def _upgraded(notebook: Notebook, path: str) -> Notebook:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found: Notebook = json.loads(nbformat.writes(nbformat.reads(json.dumps(notebook), as_version=4)))
+            upgraded = nbformat.reads(json.dumps(notebook), as_version=4)  # type: ignore[no-untyped-call]
+            found: Notebook = json.loads(nbformat.writes(upgraded))  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever a malformed file makes it raise
         raise NotebookError(f"{path} is no notebook that can be read: {error}") from None
     return found

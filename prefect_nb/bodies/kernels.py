@@ -99,12 +99,12 @@ class Kernel:
         import asyncio
 
         import zmq
-        from jupyter_client.blocking import BlockingKernelClient
+        from jupyter_client.blocking.client import BlockingKernelClient
         from jupyter_client.manager import AsyncKernelManager
 
         self._channels = contextlib.ExitStack()
-        self._run = self._channels.enter_context(asyncio.Runner()).run
-        manager = AsyncKernelManager(
+        self._run: Callable[[Any], Any] = self._channels.enter_context(asyncio.Runner()).run
+        manager: Any = AsyncKernelManager(
             kernel_name=self.name, transport=transport, connection_file=str(self._own_folder / "kernel.json")
         )
         self._manager = manager
@@ -159,7 +159,9 @@ class Kernel:
                     elif message["msg_type"] == "status":
                         heard = True
             if self.exit_code is not None:
-                raise KernelDied(f"The kernel {self.name!r} did not start: {describe_exit(self.exit_code)}.{self._quoted()}")
+                raise KernelDied(
+                    f"The kernel {self.name!r} did not start: {describe_exit(self.exit_code)}.{self._quoted()}"
+                )
 
     # Speaking to it
 
@@ -177,7 +179,7 @@ class Kernel:
         """The messages that are there, or that arrive first within `timeout` seconds; outputs before replies."""
         import zmq
 
-        if not self._poller.poll(timeout * 1000):
+        if not self._poller.poll(int(timeout * 1000)):
             return
         for channel in (self._client.iopub_channel, self._client.shell_channel):
             while channel.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:

@@ -136,7 +136,9 @@ class CellOutputs:
         self._text_size += len(kept) - before
 
     def _display(self, kind: str, content: dict[str, Any]) -> None:
-        size = sum(len(value) if isinstance(value, str) else _OVERHEAD for value in content["data"].values()) + _OVERHEAD
+        size = (
+            sum(len(value) if isinstance(value, str) else _OVERHEAD for value in content["data"].values()) + _OVERHEAD
+        )
         if self._rich_size + size > MAX_RICH:
             self._rich_left_out += 1
             return

@@ -116,7 +116,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Put a file in place, whole; its mode is what the user's umask leaves of 0666, or the old file's."""
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -156,5 +156,7 @@ def _split_output(output: dict[str, Any]) -> dict[str, Any]:
 
 
 def _split_data(kind: str, value: Any) -> Any:
-    splits = isinstance(value, str) and (kind.startswith("text/") or kind in ("image/svg+xml", "application/javascript"))
+    splits = isinstance(value, str) and (
+        kind.startswith("text/") or kind in ("image/svg+xml", "application/javascript")
+    )
     return value.splitlines(keepends=True) if splits else value

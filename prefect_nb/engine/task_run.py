@@ -6,14 +6,16 @@ Laws:
 3. What interrupts the run (cancel, interrupt, exit) is recorded first and raised by the driver afterwards.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import msgspec
 
 from prefect_nb.engine import commands as c
 from prefect_nb.exceptions import PrefectSignal, RunCancelled
+from prefect_nb.model.events import Event, StateRecorded
 from prefect_nb.model.states import (
+    TERMINAL_STATES,
     AwaitingRetry,
     Cancelled,
     Completed,
@@ -37,6 +39,10 @@ class TaskPlan(msgspec.Struct, frozen=True):
     persisted: bool = False
     hooks: frozenset[str] = frozenset()
     has_upstream: bool = True
+    attempt: int = 1
+    """The number of the first attempt; more than 1 where a crash came after attempts that failed."""
+    wait: float = 0.0
+    """Seconds that are left of the delay before it."""
 
 
 Steps = Generator[c.Command, Any, State[Any]]
@@ -66,8 +72,13 @@ def task_run(plan: TaskPlan) -> Steps:
 
 
 def _attempts(plan: TaskPlan) -> Steps:
-    running = Running()
-    attempt = 1
+    attempt = plan.attempt
+    running = Running() if attempt == 1 else Retrying()
+    if plan.wait > 0:
+        yield c.Record(AwaitingRetry())
+        woken = yield c.Sleep(plan.wait)
+        if type(woken) is c.Stopped:
+            return _stopped(woken)
     while True:
         recorded = yield c.Record(running)
         if "running" in plan.hooks:
@@ -109,6 +120,22 @@ def judge_task(outcome: c.Outcome) -> State[Any]:
             return Crashed(message=message, data=error)
         case c.Stopped():
             return _stopped(outcome)
+
+
+def failed_attempts(events: Iterable[Event]) -> tuple[int, int | None]:
+    """How many attempts have failed since the run last ended by itself, and since when (microseconds) it waits."""
+    failed, last, waiting_since = 0, None, None
+    for event in events:
+        if not isinstance(event, StateRecorded):
+            continue
+        if event.name == "AwaitingRetry" and last is StateType.RUNNING:
+            failed, waiting_since = failed + 1, event.at_us
+        elif event.type is StateType.RUNNING:
+            failed, waiting_since = failed + (last is StateType.RUNNING), None
+        elif event.type in TERMINAL_STATES and event.type is not StateType.CRASHED:
+            failed, waiting_since = 0, None
+        last = event.type
+    return failed, waiting_since
 
 
 def interruption(error: BaseException) -> State[Any]:

@@ -143,19 +143,21 @@ class FlowExecution:
                 await asyncio.sleep(seconds)
                 return self.stopped()
             case c.Fire(kind, state):
-                for hook in hooks.fire(self.flow, self.run, kind, state):
-                    await hook
+                with logs.sent_to(self.ledger.log):
+                    for hook in hooks.fire(self.flow, self.run, kind, state):
+                        await hook
                 return None
         return self.answer_at_once(command)
 
     def answer_at_once(self, command: c.Command) -> Any:
         """Answer a command that needs no waiting."""
-        match command:
-            case c.Fire(kind, state):
-                hooks.run_all(hooks.fire(self.flow, self.run, kind, state))
-                return None
-            case c.Keep(value):
-                return self.keep(value)
+        with logs.sent_to(self.ledger.log):
+            match command:
+                case c.Fire(kind, state):
+                    hooks.run_all(hooks.fire(self.flow, self.run, kind, state))
+                    return None
+                case c.Keep(value):
+                    return self.keep(value)
         raise NotImplementedError(command)
 
     # Recording

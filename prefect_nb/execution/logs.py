@@ -30,6 +30,18 @@ MAX_LINE_BYTES = 64 * 1024
 emit_to: ContextVar[Emit | None] = ContextVar("prefect_nb_emit", default=None)
 """Where this run's log lines go."""
 
+
+@contextmanager
+def sent_to(emit: Emit) -> Iterator[None]:
+    """Around what is done for a run outside its body: log lines go here, unless they go somewhere already."""
+    token = emit_to.set(emit) if emit_to.get() is None else None
+    try:
+        yield
+    finally:
+        if token is not None:
+            emit_to.reset(token)
+
+
 log_prints: ContextVar[bool] = ContextVar("prefect_nb_log_prints", default=False)
 """Whether prints of the current body are logged."""
 

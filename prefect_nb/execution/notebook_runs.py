@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import to_builtins
-from msgspec.structs import replace
 
 from prefect_nb.bodies import kernels, saving
 from prefect_nb.bodies.cell_loop import TIMEOUT_GRACE, CellLoop, Stop

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
 from prefect_nb.execution.ledger import Ledger
 from prefect_nb.execution.scope import Scope
 from prefect_nb.interfaces import CacheEntry, ResultStore
-from prefect_nb.model.runs import FlowRun, TaskRun
+from prefect_nb.model.runs import FlowRun, Run, TaskRun
 from prefect_nb.settings import Settings
 
 
 class Surroundings(Protocol):
     """A home directory, as runs see it."""
 
+    path: Path
     ledger: Ledger
     results: ResultStore
     settings: Settings
@@ -35,6 +37,10 @@ class Surroundings(Protocol):
 
     def current_cell(self) -> TaskRun | None:
         """The cell that everything in this process is called in now."""
+        ...
+
+    def reap(self) -> list[Run]:
+        """Settle what dead processes left open."""
         ...
 
 

@@ -9,8 +9,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from prefect_nb.engine import commands as c
-from prefect_nb.engine.task_run import Steps, TaskPlan, task_run
+from prefect_nb.engine.task_run import Steps, TaskPlan, failed_attempts, task_run
 from prefect_nb.exceptions import InvalidMove, RunCancelled, SerializationError, StorageFull, TaskRunTimeoutError
 from prefect_nb.execution import caching, hooks, inputs, logs, portal
 from prefect_nb.execution.calls import call_awaiting, call_blocking
@@ -84,9 +86,14 @@ class TaskExecution:
         self.abandoned = False
         self.flow = current_flow.get()
         outer = current_task.get()
-        self.parent: TaskRun | None = outer.execution.run if outer is not None else home.current_cell()
+        # A cell is where the notebook run's own task runs are called; those of a flow inside it have the flow.
+        cell = home.current_cell() if outer is None and scope is not None and scope.shared else None
+        self.parent: TaskRun | None = outer.execution.run if outer is not None else cell
         wanted = task.log_prints
-        self.log_prints: bool = logs.log_prints.get() if wanted is None else wanted
+        if wanted is None:
+            alone = scope is None and outer is None
+            wanted = home.settings.logging_log_prints if alone else logs.log_prints.get()
+        self.log_prints: bool = wanted
         if wanted:
             logs.install()
         self.dynamic_key = scope.position(self.parent, task.task_key) if scope is not None else str(self.id)
@@ -94,6 +101,18 @@ class TaskExecution:
             found = scope.previous.pop((task.task_key, self.dynamic_key), None)
             if found is not None:
                 self.id, self.run = found.id, found
+                if task.retries and found.state_type is StateType.CRASHED:
+                    self.plan = self._plan_after_crash()
+                    self.steps = task_run(self.plan)
+
+    def _plan_after_crash(self) -> TaskPlan:
+        """The attempts that failed before the crash count, and so does the time waited since; what it cut off does not."""
+        failed, waiting_since = failed_attempts(self.home.store.events(self.id))
+        attempt = min(failed, self.task.retries) + 1
+        wait = 0.0
+        if waiting_since is not None:
+            wait = max(0.0, self.delay(failed) - (now_us() - waiting_since) / 1e6)
+        return replace(self.plan, attempt=attempt, wait=wait)
 
     # Answers
 
@@ -133,29 +152,32 @@ class TaskExecution:
                 await asyncio.sleep(seconds)
                 return self.stopped()
             case c.Fire(kind, state):
-                for hook in hooks.fire(self.task, self.run, kind, state):
-                    await hook
+                with logs.sent_to(self.ledger.log):
+                    for hook in hooks.fire(self.task, self.run, kind, state):
+                        await hook
                 return None
             case c.AskRetry(state):
-                answer = hooks.ask_retry(self.task, self.run, state)
-                return answer if isinstance(answer, bool) else bool(await answer)
+                with logs.sent_to(self.ledger.log):
+                    answer = hooks.ask_retry(self.task, self.run, state)
+                    return answer if isinstance(answer, bool) else bool(await answer)
         return self.answer_at_once(command)
 
     def answer_at_once(self, command: c.Command) -> Any:
         """Answer a command that needs no waiting."""
-        match command:
-            case c.LookUp():
-                return caching.look_up(self)
-            case c.Keep(value):
-                return self.keep(value)
-            case c.Delay(attempt):
-                return self.delay(attempt)
-            case c.Fire(kind, state):
-                hooks.run_all(hooks.fire(self.task, self.run, kind, state))
-                return None
-            case c.AskRetry(state):
-                answer = hooks.ask_retry(self.task, self.run, state)
-                return answer if isinstance(answer, bool) else bool(portal.run_sync(answer))
+        with logs.sent_to(self.ledger.log):
+            match command:
+                case c.LookUp():
+                    return caching.look_up(self)
+                case c.Keep(value):
+                    return self.keep(value)
+                case c.Delay(attempt):
+                    return self.delay(attempt)
+                case c.Fire(kind, state):
+                    hooks.run_all(hooks.fire(self.task, self.run, kind, state))
+                    return None
+                case c.AskRetry(state):
+                    answer = hooks.ask_retry(self.task, self.run, state)
+                    return answer if isinstance(answer, bool) else bool(portal.run_sync(answer))
         raise NotImplementedError(command)
 
     # Recording
@@ -199,12 +221,10 @@ class TaskExecution:
     def _create(self, state: State[Any]) -> TaskRun:
         task, scope, now = self.task, self.scope, now_us()
         name = task.name if scope is None else f"{task.name}-{self.id.hex[-3:]}"
-        if task.task_run_name is not None and not self.plan.has_upstream:
-            name = task.run_name(self.parameters)
         tags = task.tags | current_tags()
-        return TaskRun(
+        run = TaskRun(
             id=self.id,
-            name=clean(name) or name,
+            name=name,
             flow_run_id=scope.flow_run_id if scope is not None else None,
             parent_id=self.parent.id if self.parent is not None else None,
             task_key=task.task_key,
@@ -223,6 +243,18 @@ class TaskExecution:
             events=1,
             owner_id=self.home.owner_id if scope is None or scope.shared else None,
         )
+        if task.task_run_name is not None and not self.plan.has_upstream:
+            self.run = run  # what a callable that makes the name sees of the run
+            run = replace(run, name=self._templated_name())
+        return run
+
+    def _templated_name(self) -> str:
+        token = current_task.set(TaskRunContext(self))
+        try:
+            name = self.task.run_name(self.parameters)
+        finally:
+            current_task.reset(token)
+        return clean(name) or name
 
     @property
     def reusable(self) -> State[Any] | None:
@@ -241,7 +273,7 @@ class TaskExecution:
         if self.task.task_run_name is None or not self.plan.has_upstream:
             return
         with self.lock:
-            event = Renamed(self.id, now_us(), self.task.run_name(self.parameters))
+            event = Renamed(self.id, now_us(), self._templated_name())
             entry = Entry(apply(self.run, event), event, self.run.flow_run_id)
             self.ledger.append(entry, self.run.flow_run_id, self)
 

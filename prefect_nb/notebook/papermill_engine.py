@@ -121,7 +121,7 @@ def _fill(nb: Any, executed: Notebook) -> None:
     """Make papermill's notebook what was executed."""
     import nbformat
 
-    whole = nbformat.reads(encoded(executed).decode(), as_version=4)
+    whole = nbformat.reads(encoded(executed).decode(), as_version=4)  # type: ignore[no-untyped-call]
     for cell in whole.cells:
         # papermill asks each cell for both.
         cell.metadata.setdefault("tags", [])

@@ -156,3 +156,32 @@ def test_an_owner_whose_task_holds_the_interpreter_is_not_taken_for_dead(tmp_pat
     audit(home)
 
 
+
+
+def test_after_a_crash_in_its_delay_a_task_has_the_attempts_and_the_time_that_were_left(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with started("stories.py", home, "retrying") as process:
+        wait_until(lambda: len(executions(home)) == 3, "the second attempt")
+        wait_until(lambda: _delays(home) == 2, "the delay after it")
+        process.kill()
+    with opened(home) as here:
+        here.reap()
+        assert states(task_runs(here)) == {"Completed": 1, "Crashed": 1}
+        id = only_flow_run(here).id
+    audit(home)
+
+    began = time.monotonic()
+    process = run("stories.py", home, "retrying", "resume", id)
+    assert time.monotonic() - began > 1, "the delay was not left out"
+    assert process.wait() == 1
+    assert "not yet" in process.errors
+    assert [what for _, what in executions(home)] == ["0", "attempt", "attempt", "attempt"]
+    with opened(home) as here:
+        assert states(task_runs(here)) == {"Completed": 1, "Failed": 1}
+    audit(home)
+
+
+def _delays(home: Path) -> int:
+    with opened(home) as here:
+        events = here.store.events(task_runs(here)[-1].id)
+        return sum(getattr(event, "name", None) == "AwaitingRetry" for event in events)

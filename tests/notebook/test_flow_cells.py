@@ -151,9 +151,10 @@ class TestBody:
         assert sorted(first.stdout.split("\n")) == ["", "said 1", "said 2"]
         assert second.stdout == "said 3\n"
 
-    def test_a_task_that_outlives_nothing_prints_nowhere_else(self, notebook):
-        notebook.run("import threading\ngate = threading.Event()\n@task\ndef wait():\n    gate.wait(30)\n    print('late')")
-        notebook.run("started = threading.Thread(target=lambda: None)")
+    def test_a_print_after_the_last_line_is_still_the_cells(self, notebook):
+        notebook.run(
+            "import threading\ngate = threading.Event()\n@task\ndef wait():\n    gate.wait(30)\n    print('late')"
+        )
 
         outcome = notebook.run("%%flow\nheld = wait.submit()\nprint('first')\ngate.set()")
 
@@ -244,7 +245,9 @@ class TestErrors:
         assert "prefect_nb/" not in outcome.traceback
 
     def test_a_cause_is_shown_without_machinery_too(self, notebook):
-        outcome = notebook.run("%%flow\ntry:\n    fail(1)\nexcept ValueError as e:\n    raise KeyError('b') from e", fails=True)
+        outcome = notebook.run(
+            "%%flow\ntry:\n    fail(1)\nexcept ValueError as e:\n    raise KeyError('b') from e", fails=True
+        )
 
         assert "ValueError: no 1" in outcome.traceback
         assert "KeyError: 'b'" in outcome.traceback
@@ -268,9 +271,12 @@ class TestErrors:
     def test_an_error_keeps_what_it_is(self, notebook):
         notebook.run("%%flow -o run\nfail(1)", fails=True)
 
-        assert notebook.run(
-            "import pickle\nerror = run.result(raise_on_failure=False)\npickle.loads(pickle.dumps(error)).args, vars(error)"
-        ).value == "(('no 1',), {})"
+        assert (
+            notebook.run(
+                "import pickle\nerror = run.result(raise_on_failure=False)\npickle.loads(pickle.dumps(error)).args, vars(error)"
+            ).value
+            == "(('no 1',), {})"
+        )
 
     def test_the_next_cell_runs(self, notebook):
         notebook.run("%%flow\nfail(1)", fails=True)
@@ -333,7 +339,9 @@ class TestView:
     def test_loading_again_changes_nothing(self, notebook):
         notebook.run("%load_ext prefect_nb")
         notebook.run("%reload_ext prefect_nb")
-        notebook.run("import importlib, prefect_nb.notebook.magics as m\nimportlib.reload(m)\nm.register(get_ipython())")
+        notebook.run(
+            "import importlib, prefect_nb.notebook.magics as m\nimportlib.reload(m)\nm.register(get_ipython())"
+        )
 
         outcome = notebook.run("%%flow\nimport asyncio\nawait asyncio.sleep(0)\nx = inc(1)")
 
@@ -394,4 +402,6 @@ def test_where_another_extension_has_the_name(kernel):
         assert kernel.run("%prefect -h").stdout.startswith("usage: %prefect")
         assert kernel.run("%%flow\n1").value == "1"
     finally:
-        kernel.run("shell.register_magic_function(ours, 'line', 'flow')\ndel shell.magics_manager.magics['line']['prefect']")
+        kernel.run(
+            "shell.register_magic_function(ours, 'line', 'flow')\ndel shell.magics_manager.magics['line']['prefect']"
+        )

@@ -20,7 +20,9 @@ def write(tmp_path: Path) -> Write:
     """`write("x = 1", ("y = 2", "tag"), name="report")`: a notebook of code cells, some with tags; Markdown by `# `."""
 
     def write(*sources: str | tuple[str, ...], name: str = "report", kernel: str = "python3") -> Path:
-        notebook = v4.new_notebook(metadata={"kernelspec": {"name": kernel, "display_name": kernel, "language": "python"}})
+        notebook = v4.new_notebook(
+            metadata={"kernelspec": {"name": kernel, "display_name": kernel, "language": "python"}}
+        )
         for number, (source, *tags) in enumerate([s] if isinstance(s, str) else s for s in sources):
             make = v4.new_markdown_cell if source.startswith("# ") else v4.new_code_cell
             cell = make(source, metadata={"tags": tags} if tags else {})

@@ -105,7 +105,9 @@ def test_leaving_the_notebook_early_is_no_success(write: Any, history: Any, code
 
 
 def test_a_cell_that_takes_too_long(write: Any, history: Any):
-    flow = Flow.from_notebook(write("import os; print(os.getpid())", "while True: pass", "x = 1"), cell_timeout_seconds=1)
+    flow = Flow.from_notebook(
+        write("import os; print(os.getpid())", "while True: pass", "x = 1"), cell_timeout_seconds=1
+    )
     started = time.monotonic()
 
     state = flow(return_state=True)
@@ -120,7 +122,9 @@ def test_a_cell_that_takes_too_long(write: Any, history: Any):
 
 
 def test_a_run_that_takes_too_long_even_if_interrupts_are_ignored(write: Any, history: Any):
-    stubborn = "import os, signal, time\nprint(os.getpid())\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(60)"
+    stubborn = (
+        "import os, signal, time\nprint(os.getpid())\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(60)"
+    )
     flow = Flow.from_notebook(write(stubborn), timeout_seconds=2.5)
     started = time.monotonic()
 
@@ -172,7 +176,9 @@ def test_a_cancel_interrupts_the_kernel(write: Any, history: Any):
 
 def test_when_the_process_is_killed_its_kernel_ends_and_the_run_has_crashed(write: Any, history: Any, tmp_path: Path):
     marker = tmp_path / "pid"
-    source = write(f"import os, pathlib\npathlib.Path({str(marker)!r}).write_text(str(os.getpid()))", "import time; time.sleep(60)")
+    source = write(
+        f"import os, pathlib\npathlib.Path({str(marker)!r}).write_text(str(os.getpid()))", "import time; time.sleep(60)"
+    )
     program = f"from prefect_nb import Flow; Flow.from_notebook({str(source)!r})()"
     process = subprocess.Popen([sys.executable, "-c", program], env=os.environ.copy())
     assert wait_until(lambda: "Running" in history.cell_states()[1:2], 20)

@@ -111,7 +111,7 @@ def two_hundred() -> None:
         future.wait()
 
 
-@task(retries=2, retry_delay_seconds=[0.4, 30])
+@task(retries=2, retry_delay_seconds=[0.1, 2])
 def fails_twice() -> str:
     note("attempt")
     raise ValueError("not yet")

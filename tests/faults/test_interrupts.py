@@ -1,0 +1,90 @@
+"""Ctrl-C, cancels from elsewhere, and the moment after the end."""
+
+import signal
+import threading
+import time
+from pathlib import Path
+
+from audit import audit
+from harness import executions, flow_runs, only_flow_run, opened, run, started, states, succeed, task_runs, wait_until
+
+from prefect_nb import flow, task
+from prefect_nb.exceptions import CancelledRun
+from prefect_nb.home import Home
+from prefect_nb.model.events import StateRecorded
+from prefect_nb.model.states import TERMINAL_STATES, StateType
+
+
+def test_ctrl_c_in_a_map_cancels_the_flow_and_every_task(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with started("stories.py", home, "many") as process:
+        wait_until((tmp_path / "at-9").exists, "ten tasks run")
+        began = time.monotonic()
+        process.signal(signal.SIGINT)
+        code = process.wait()
+        assert time.monotonic() - began < 5 + 1.5
+    assert code == -signal.SIGINT, process.errors
+    assert "KeyboardInterrupt" in process.errors
+    assert "Traceback" in process.errors
+    with opened(home) as here:
+        assert [run.state_type for run in flow_runs(here)] == [StateType.CANCELLED]
+        runs = task_runs(here)
+        assert len(runs) == 100
+        assert all(task_run.is_final for task_run in runs), states(runs)
+        assert states(runs)["Cancelled"] >= 90
+    assert len(executions(home)) < 25
+    audit(home)
+
+
+def test_what_was_reported_done_is_in_the_history_after_a_kill(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for round in range(3):
+        with started("stories.py", home, "two_hundred") as process:
+            assert process.wait() == 0, process.errors
+        with opened(home) as here:
+            assert states(task_runs(here)) == {"Completed": 200 * (round + 1)}
+            assert all(flow_run.state_type is StateType.COMPLETED for flow_run in flow_runs(here))
+    audit(home)
+
+
+def test_a_cancel_that_meets_the_end_leaves_one_final_state() -> None:
+    @task
+    def work(n: int) -> int:
+        return n
+
+    @flow
+    def short(pause: float) -> int:
+        begun.set()
+        done = sum(work(n) for n in range(3))
+        time.sleep(pause)
+        return done
+
+    here = Home.current()
+    begun = threading.Event()
+    ended: dict[str, int] = {}
+    for round in range(60):
+        begun.clear()
+        canceller = threading.Thread(target=_cancel, args=(here, begun, (round % 10) * 0.0005))
+        canceller.start()
+        try:
+            state = short((round % 6) * 0.001, return_state=True)
+            ended[state.name] = ended.get(state.name, 0) + 1
+        except (CancelledRun, KeyboardInterrupt):
+            ended["raised"] = ended.get("raised", 0) + 1
+        canceller.join()
+    here.ledger.commit()
+    assert set(ended) <= {"Completed", "Cancelled"}, ended
+    for flow_run in flow_runs(here):
+        events = here.store.events(flow_run.id)
+        finals = [e for e in events if isinstance(e, StateRecorded) and e.type in TERMINAL_STATES]
+        assert len(finals) == 1
+        assert flow_run.is_final
+    assert all(task_run.is_final for task_run in task_runs(here))
+    assert here.store.check() == []
+
+
+def _cancel(here: Home, begun: threading.Event, pause: float) -> None:
+    begun.wait(10)
+    time.sleep(pause)
+    for scope in list(here.live.values()):
+        scope.stop("Cancelled by request.")
