@@ -434,7 +434,13 @@ class NotebookFlow(Flow[..., Any]):
         """
         return cast("dict[str, Any]", self.body.checked(parameters))
 
-    def start(self, parameters: dict[str, Any], **options: Any) -> Any:
+    def start(
+        self,
+        parameters: dict[str, Any],
+        *,
+        on_start: Callable[[FlowExecution], None] | None = None,
+        **options: Any,
+    ) -> Any:
         """Run the notebook with bound parameters, as `Flow.start`.
 
         Raises:
@@ -442,11 +448,16 @@ class NotebookFlow(Flow[..., Any]):
         """
         if not inputs.has_special(parameters):
             parameters = self.body.checked(parameters)
-        name = options.pop("name", None) or self._run_name(parameters)
+
+        def named(execution: FlowExecution) -> None:
+            # The run has its name by now, but is not recorded yet.
+            if execution.run.output_path is None:
+                execution.run = replace(execution.run, output_path=self.body.output_for(execution.run.name))
+            if on_start is not None:
+                on_start(execution)
+
         fields = {"input_path": self.body.document.path, "code_hash": self.body.document.version}
-        if "output_path" not in options:
-            fields["output_path"] = self.body.output_for(name)
-        return super().start(parameters, **{"name": name, **fields, **options})
+        return super().start(parameters, on_start=named, **{**fields, **options})
 
 
 class _Lifetime:

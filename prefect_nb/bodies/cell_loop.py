@@ -197,7 +197,7 @@ class CellLoop:
     def _file(self, message: Message) -> str | None:
         """Give a message to the cell it belongs to; returns the request that is over by it, if any.
 
-        Also what a cell's threads print while a later cell runs is filed under the cell that started them.
+        Also what an asyncio task prints while a later cell runs is filed under the cell that started it.
         """
         request: str | None = message["parent_header"].get("msg_id")
         if message["msg_type"] == "status":

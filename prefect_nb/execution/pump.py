@@ -35,19 +35,23 @@ def submit(execution: TaskExecution, runner: Runner, scope: Scope) -> PrefectFut
         execution.finish(reusable)
         return future
     scope.futures.add(future)
-    Pumped(execution, runner, contextvars.copy_context()).advance()
+    pumped = Pumped(execution, runner, contextvars.copy_context())
+    pumped.advance()
+    if pumped.interrupt is not None:  # the run has heard of it; the submitter has to, too
+        raise pumped.interrupt
     return future
 
 
 class Pumped:
     """One task run on its way through a runner."""
 
-    __slots__ = ("context", "execution", "runner")
+    __slots__ = ("context", "execution", "interrupt", "runner")
 
     def __init__(self, execution: TaskExecution, runner: Runner, context: contextvars.Context) -> None:
         self.execution = execution
         self.runner = runner
         self.context = context
+        self.interrupt: BaseException | None = None
 
     def advance(self, answer: Any = None) -> None:
         """Give the engine an answer and go on until the next one has to come from elsewhere."""
@@ -58,7 +62,7 @@ class Pumped:
                 self._go_on(answer, error)
                 return
             except BaseException as between:  # a signal, between an answer and the next command
-                error = self.execution.translate(between)
+                error = self._translate(between)
 
     def _go_on(self, answer: Any, error: BaseException | None) -> None:
         execution = self.execution
@@ -80,7 +84,7 @@ class Pumped:
                 except (Fenced, InvalidMove):
                     raise
                 except BaseException as raised:
-                    error = execution.translate(raised)
+                    error = self._translate(raised)
         except StopIteration as stop:
             execution.finish(stop.value)
         except (Fenced, InvalidMove) as refused:
@@ -93,6 +97,11 @@ class Pumped:
             logger.exception("The shell of task run %s failed.", execution.id)
             if execution.future is not None and not execution.future.done():
                 execution.finish(Crashed(message=f"The engine failed: {unexpected}", data=unexpected))
+
+    def _translate(self, error: BaseException) -> BaseException:
+        if isinstance(error, KeyboardInterrupt | RunCancelled):
+            self.interrupt = error
+        return self.execution.translate(error)
 
     def _elsewhere(self, command: Any) -> bool:
         """Whether the command is being answered by somebody who will call `advance`."""

@@ -18,7 +18,7 @@ def test_a_bare_line_has_the_defaults():
 
     assert (chosen.name, chosen.retries, chosen.timeout, chosen.parameters) == (None, 0, None, [])
     assert (chosen.runner, chosen.max_workers, chosen.tags, chosen.out) == ("threads", None, [], None)
-    assert not (chosen.log_prints or chosen.durable or chosen.cache)
+    assert (chosen.log_prints, chosen.durable, chosen.cache) == (False, False, False)
 
 
 def test_the_usual_line():

@@ -1,12 +1,11 @@
 """What a notebook that ran without anybody watching holds afterwards: pictures that need nothing to be seen."""
 
 import json
+import subprocess
+import sys
 
 import nbformat
 import pytest
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 
 CELLS = [
     "%load_ext prefect_nb\nfrom prefect_nb import flow, task",
@@ -19,17 +18,43 @@ CELLS = [
 ]
 
 
-def execute(cells, environment):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    client = NotebookClient(notebook, km=AsyncKernelManager(transport="ipc"), timeout=60)
-    return notebook, lambda: client.execute(env=environment)
+# In a process of its own, as a scheduler would do it.
+EXECUTE = """
+import sys
+import nbformat
+from nbclient import NotebookClient
+from traitlets.config import Config
+
+notebook = nbformat.read(sys.argv[1], as_version=4)
+client = NotebookClient(notebook, config=Config(KernelManager={"transport": "ipc"}), timeout=60)
+try:
+    client.execute()
+finally:
+    nbformat.write(notebook, sys.argv[1])
+"""
+
+
+def execute(cells, folder, environment):
+    """The notebook after its execution, and what that wrote to stderr."""
+    path = folder / "saved.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), path)
+    done = subprocess.run(
+        [sys.executable, "-c", EXECUTE, str(path)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return nbformat.read(path, as_version=4), done
 
 
 @pytest.fixture(scope="module")
-def saved(kernel_environment):
-    notebook, run = execute(CELLS, kernel_environment)
-    run()
-    return nbformat.reads(nbformat.writes(notebook), as_version=4)
+def saved(kernel_environment, tmp_path_factory):
+    notebook, done = execute(CELLS, tmp_path_factory.mktemp("saved"), kernel_environment)
+    assert done.returncode == 0, done.stderr
+    return notebook
 
 
 def outputs(notebook, index, kind):
@@ -67,15 +92,15 @@ def test_nothing_is_red(saved):
     assert [output for cell in saved.cells for output in cell.outputs if output.get("name") == "stderr"] == []
 
 
-def test_a_failing_flow_cell_stops_the_notebook(kernel_environment):
+def test_a_failing_flow_cell_stops_the_notebook(kernel_environment, tmp_path):
     cells = [CELLS[0], "%%flow broken\nx = 1\n1 / 0", "print('never')"]
-    notebook, run = execute(cells, kernel_environment)
 
-    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
-        run()
+    notebook, done = execute(cells, tmp_path, kernel_environment)
 
     (picture,) = outputs(notebook, 1, "display_data")
     (error,) = outputs(notebook, 1, "error")
+    assert done.returncode != 0
+    assert "ZeroDivisionError: division by zero" in done.stderr
     assert picture.data["text/plain"].startswith("✗ Failed  flow 'broken'")
     assert error.ename == "ZeroDivisionError"
     assert notebook.cells[2].outputs == []

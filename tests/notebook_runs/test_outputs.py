@@ -55,7 +55,7 @@ def test_more_than_the_cap_is_counted(cell: dict[str, Any], monkeypatch: pytest.
 
     assert sum(len(text) for name, text in texts(cell) if name == "stdout") <= 150
     assert [text for name, text in texts(cell) if name == "stderr"] == [
-        "[290 more characters of output were left out]\n"
+        "[390 more characters of output were left out]\n"
     ]
 
 

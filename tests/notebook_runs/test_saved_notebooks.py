@@ -99,11 +99,19 @@ def test_what_a_notebook_without_end_prints_is_capped(write: Any):
     assert text_of(second) == "on\n"
 
 
-def test_what_a_thread_prints_late_is_filed_under_its_own_cell(write: Any):
-    # The second cell waits for the thread, so that it prints while another cell runs.
-    code = "import threading\ngo = threading.Event()\nt = threading.Thread(target=lambda: (go.wait(), print('late')))\nt.start()"
+def test_what_a_cell_prints_late_is_filed_under_it(write: Any):
+    code = """
+import asyncio
+go = asyncio.Event()
 
-    output = Flow.from_notebook(write(code, "go.set(); t.join(); print('second')"))()
+async def late():
+    await go.wait()
+    print("late")
+
+task = asyncio.create_task(late())
+"""
+
+    output = Flow.from_notebook(write(code, "go.set(); await task; print('second')"))()
 
     assert [text_of(cell) for cell in read(output).cells] == ["late\n", "second\n"]
 

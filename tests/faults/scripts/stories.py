@@ -12,6 +12,7 @@ from uuid import UUID
 from notes import note
 
 from prefect_nb import flow, task
+from prefect_nb.task_runners import ThreadPoolTaskRunner
 
 
 def reach(file: str) -> None:
@@ -93,16 +94,14 @@ def slow(n: int) -> int:
     return n
 
 
-@flow
+@flow(task_runner=ThreadPoolTaskRunner(max_workers=10))
 def many() -> None:
-    from prefect_nb.task_runners import ThreadPoolTaskRunner
-
-    many_slow.with_options(task_runner=ThreadPoolTaskRunner(max_workers=10))()
+    slow.map(range(100)).wait()
 
 
 @flow
-def many_slow() -> None:
-    slow.map(range(100)).wait()
+def many_inside() -> None:
+    many()
 
 
 @flow
