@@ -174,7 +174,7 @@ class CellLoop:
         interrupt: _Interrupt | None = None
         while True:
             heard = False
-            for message in self._kernel.messages(_POLL):
+            for message in self._kernel.messages(_POLL, self._left_out):
                 heard = True
                 if message["msg_type"] == "execute_reply" and message["parent_header"].get("msg_id") == request:
                     reply = message
@@ -206,6 +206,10 @@ class CellLoop:
         if outputs is not None:
             outputs.take(message)
         return None
+
+    def _left_out(self, request: str, size: int) -> bool:
+        outputs = self._outputs.get(request)
+        return outputs is not None and outputs.left_out(size)
 
     def _wanted(self, deadline: float | None, now: float, cell: Cell) -> _Interrupt | None:
         stop = self._stop
@@ -260,7 +264,7 @@ class CellLoop:
         request = self._kernel.execute(self._closing, {}, silent=True)
         replied = idle = False
         while not (replied and idle) and self._stop is None:
-            for message in self._kernel.messages(_POLL):
+            for message in self._kernel.messages(_POLL, self._left_out):
                 if message["msg_type"] == "execute_reply" and message["parent_header"].get("msg_id") == request:
                     replied = True
                     if message["content"].get("status") != "ok":

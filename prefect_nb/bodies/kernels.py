@@ -24,6 +24,9 @@ _ASK_AGAIN_SECONDS = 0.5
 # The path of a Unix socket may have 107 characters; the longest name in our folder needs 16 of them.
 _LONGEST_FOLDER = 90
 _LAST_WORDS = 2_000
+# Where the parts of a message on the wire are (after its signature), and when one is worth a look before decoding it.
+_HEADER, _PARENT, _CONTENT = 1, 2, 4
+_LARGE = 1_000_000
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -175,16 +178,27 @@ class Kernel:
         self._client.shell_channel.send(message)
         return str(message["header"]["msg_id"])
 
-    def messages(self, timeout: float) -> Iterator[Message]:
-        """The messages that are there, or that arrive first within `timeout` seconds; outputs before replies."""
+    def messages(self, timeout: float, left_out: Callable[[str, int], bool] | None = None) -> Iterator[Message]:
+        """The messages that are there, or that arrive first within `timeout` seconds; outputs before replies.
+
+        Args:
+            timeout: seconds.
+            left_out: asked, before a very large piece of printed text is decoded, with the request it belongs to and
+                its size, whether it is left out.
+        """
         import zmq
 
         if not self._poller.poll(int(timeout * 1000)):
             return
         for channel in (self._client.iopub_channel, self._client.shell_channel):
+            session = channel.session
             while channel.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-                _, parts = channel.session.feed_identities(channel.socket.recv_multipart())
-                yield channel.session.deserialize(parts)
+                _, parts = session.feed_identities(channel.socket.recv_multipart())
+                if left_out is not None and len(parts[_CONTENT]) > _LARGE:
+                    header, parent = session.unpack(parts[_HEADER]), session.unpack(parts[_PARENT])
+                    if header["msg_type"] == "stream" and left_out(parent.get("msg_id", ""), len(parts[_CONTENT])):
+                        continue
+                yield session.deserialize(parts)
 
     # Its process
 

@@ -104,6 +104,13 @@ class CellOutputs:
             case "comm_open" | "comm_msg":
                 self._displays.widget(message)
 
+    def left_out(self, size: int) -> bool:
+        """Whether printed text of about this size has no more room; then it is counted as left out."""
+        if self._text_size < MAX_TEXT:
+            return False
+        self._text_left_out += size
+        return True
+
     def close(self) -> None:
         """Nothing more is expected: say what was left out."""
         if self._text_left_out:

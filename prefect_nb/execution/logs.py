@@ -139,7 +139,8 @@ class _RunHandler(logging.Handler):
                 at_us = int(record.created * 1_000_000)
                 sink(LogLine(at_us, record.levelno, record.name, message, flow_run_id, task_run_id))
             if show_on_console:
-                _show(record, message)
+                # The traceback is kept; on the console the exception itself, raised to the caller, shows it.
+                _show(record, clip(record.getMessage()))
         except Exception:
             self.handleError(record)
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from prefect_nb.engine import commands as c
-from prefect_nb.engine.task_run import Steps, TaskPlan, failed_attempts, task_run
+from prefect_nb.engine.task_run import Steps, TaskPlan, describe, failed_attempts, task_run
 from prefect_nb.exceptions import InvalidMove, RunCancelled, SerializationError, StorageFull, TaskRunTimeoutError
 from prefect_nb.execution import caching, hooks, inputs, logs, portal
 from prefect_nb.execution.calls import call_awaiting, call_blocking
@@ -350,7 +350,9 @@ class TaskExecution:
         if type(outcome) is c.Returned:
             self.returned = outcome.value
             return outcome
-        if type(outcome) is c.Interrupted:
+        if type(outcome) is c.Raised or type(outcome) is c.TimedOut:
+            self._tell_of_failure(outcome.error)
+        elif type(outcome) is c.Interrupted:
             self.fatal = outcome.error
             if self.scope is not None and self.scope.stopping:
                 return c.Stopped(outcome.error, self.scope.reason)
@@ -359,6 +361,15 @@ class TaskExecution:
             if self.scope is not None:
                 return c.Stopped(outcome.error, self.scope.reason)
         return outcome
+
+    def _tell_of_failure(self, error: Exception) -> None:
+        attempt, retries = self.run.run_count, self.plan.retries
+        with logs.sent_to(self.ledger.log):
+            logger = logs.task_run_logger(self.run, self.task)
+            if attempt <= retries:
+                logger.info("Attempt %d of %d failed: %s", attempt, retries + 1, describe(error))
+            else:
+                logger.error("Task run failed with exception: %s", describe(error), exc_info=error)
 
     def timed_out(self) -> Exception:
         """The exception that stands for a timeout."""

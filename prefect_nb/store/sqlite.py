@@ -55,7 +55,11 @@ class SqliteStore:
         """
         home = home.expanduser().absolute()
         prepare_home(home)
-        return cls(home, Database(home / "prefect_nb.db", HISTORY, "FULL"))
+        store = cls(home, Database(home / "prefect_nb.db", HISTORY, "FULL"))
+        if not (home / "logs.db").exists():
+            # Made now: an interpreter that is shutting down can no longer import what makes a database.
+            store._log_database()
+        return store
 
     def close(self) -> None:
         """Release files and connections; idempotent."""

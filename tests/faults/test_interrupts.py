@@ -109,3 +109,12 @@ def _cancel(here: Home, begun: threading.Event, pause: float) -> None:
     time.sleep(pause)
     for scope in list(here.live.values()):
         scope.stop("Cancelled by request.")
+
+
+def test_ctrl_c_at_any_moment_leaves_nothing_open(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert succeed("interrupted.py", home, 60, 1) == "60"
+    with opened(home) as here:
+        assert states(flow_runs(here)) == {"Cancelled": 60}
+        assert set(states(task_runs(here))) <= {"Completed", "Cancelled"}
+    audit(home)

@@ -313,6 +313,23 @@ class TestInterrupt:
         assert notebook.run("run.state.name").value == "'Cancelled'"
         assert notebook.run("%%flow\nprint('alive')").stdout == "alive\n"
 
+    def test_a_cancel_from_another_process(self, notebook, other_kernel):
+        request = notebook.start(
+            "%%flow waits-to-be-cancelled\nimport threading\nprint('begun')\nthreading.Event().wait(60)"
+        )
+        begun = notebook.end_of(request, until="begun")
+
+        other_kernel.run(
+            "from prefect_nb.home import Home\nfrom prefect_nb.execution.clock import now_us\n"
+            "from prefect_nb.interfaces import RunQuery\nstore = Home.current().store\n"
+            "(run,) = store.flow_runs(RunQuery(flow_name='waits-to-be-cancelled', limit=1))\n"
+            "store.add_request(run.id, 'cancel', now_us(), {'reason': 'No longer wanted.'})"
+        )
+        outcome = notebook.end_of(request, so_far=begun)
+
+        assert re.fullmatch(r"⊘ Flow run '[\w-]+' is Cancelled: No longer wanted\.", outcome.traceback.strip())
+        assert notebook.run("%%flow\nprint('alive')").stdout == "alive\n"
+
 
 class TestView:
     def test_any_flow_run_started_in_a_cell_has_it(self, notebook):
@@ -329,6 +346,19 @@ class TestView:
 
         assert len(outcome.displays) == 1
         assert "inc-" in outcome.displays[0]["text/plain"]
+
+    def test_in_the_kernel_of_a_notebook_run(self, notebook):
+        notebook.run("%%flow whole-notebook -o run\nx = 1")
+        notebook.run("from prefect_nb.execution import attachment\nattachment.attach(attachment.Attachment(run.id, 1))")
+
+        outcome = notebook.run("%%flow -o child\nx = inc(1)\nx")
+        task = notebook.run("%%task\ny = x")
+        notebook.run("attachment.attach(None)")
+
+        assert outcome.value == "2"
+        assert "✓ Completed  flow 'cell-flow'" in outcome.displays[0]["text/plain"]
+        assert task.stdout.startswith("✓ cell-task")
+        assert notebook.run("child._execution.run.parent_flow_run_id == run.id").value == "True"
 
     def test_the_ledger_is_left_without_observers(self, notebook):
         notebook.run("%%flow\nx = 1")

@@ -100,7 +100,7 @@ def test_a_failing_flow_cell_stops_the_notebook(kernel_environment, tmp_path):
     (picture,) = outputs(notebook, 1, "display_data")
     (error,) = outputs(notebook, 1, "error")
     assert done.returncode != 0
-    assert "ZeroDivisionError: division by zero" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
     assert picture.data["text/plain"].startswith("✗ Failed  flow 'broken'")
     assert error.ename == "ZeroDivisionError"
     assert notebook.cells[2].outputs == []
