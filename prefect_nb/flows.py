@@ -285,7 +285,7 @@ class Flow(Generic[P, R]):
         )
         scope.previous = previous or {}
         invalid: Exception | None = None
-        if self.should_validate_parameters and not (parent is not None and inputs.has_special(parameters)):
+        if self.should_validate_parameters and not inputs.has_special(parameters):
             try:
                 parameters = self.validate_parameters(parameters)
             except ParameterTypeError as error:
@@ -297,7 +297,7 @@ class Flow(Generic[P, R]):
             run,
             parameters,
             scope,
-            wait_for=list(wait_for) if wait_for is not None else None,
+            wait_for=inputs.listed(wait_for),
             parent=scope.parent,
             parent_task_run=dummy,
             invalid=invalid,

@@ -21,7 +21,7 @@ from prefect_nb.exceptions import Fenced, PrefectException
 from prefect_nb.execution import attachment, clock, context, logs, portal, timeouts
 from prefect_nb.execution.ledger import Ledger
 from prefect_nb.execution.scope import Scope
-from prefect_nb.interfaces import CacheEntry, Owner, RunQuery, Store
+from prefect_nb.interfaces import CacheEntry, Owner, ResultStore, RunQuery, Store
 from prefect_nb.model.runs import Run, TaskRun
 from prefect_nb.settings import Settings, get_settings
 
@@ -51,7 +51,8 @@ class Home:
         self.path = path
         self.settings = settings or get_settings()
         self.store: Store = SqliteStore.open(path)
-        self.results = LocalResultStore(path / "results", self.settings.results_default_serializer)
+        self._files = LocalResultStore(path / "results", self.settings.results_default_serializer)
+        self.results: ResultStore = self._files
         self.ledger = Ledger(self.store, self.settings.commit_interval_ms / 1000)
         self.ledger.on_fenced.append(self._fenced)
         self.live: dict[UUID, Scope] = {}
@@ -113,7 +114,7 @@ class Home:
         ids = [owner.id for owner in dead]
         changed = self.store.crash(ids, clock.now_us(), CRASH_MESSAGE)
         sweep(self.path, ids)
-        self.results.sweep([owner.pid for owner in dead])
+        self._files.sweep([owner.pid for owner in dead])
         self._swept = True
         return changed
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from prefect_nb.engine.task_run import TaskPlan
 from prefect_nb.exceptions import RunCancelled
-from prefect_nb.execution import drive, logs, pump
+from prefect_nb.execution import drive, inputs, logs, pump
 from prefect_nb.execution.context import current_flow
 from prefect_nb.execution.flow_runs import FlowExecution
 from prefect_nb.execution.futures import PrefectFuture, PrefectFutureList
@@ -197,7 +197,7 @@ class Task(Generic[P, R]):
             parameters,
             scope=scope,
             args=(args, kwargs),
-            wait_for=wait_for,
+            wait_for=inputs.listed(wait_for),
             persist=self._persisted(scope, home),
         )
         if self.isasync:
@@ -263,7 +263,8 @@ class Task(Generic[P, R]):
         waited = {name: _wait_for_list(value) for name, value in supplied.items()}
         children = split_map_arguments(self.signature, waited)
         bound = [self.signature.bind_names(child) for child in children]
-        return PrefectFutureList([self._submit(runner, child, scope, wait_for) for child in bound])
+        before = inputs.listed(wait_for)
+        return PrefectFutureList([self._submit(runner, child, scope, before) for child in bound])
 
     def _submit(
         self, runner: Runner, parameters: dict[str, Any], scope: Scope, wait_for: Iterable[Any] | None
@@ -274,7 +275,7 @@ class Task(Generic[P, R]):
             self,
             parameters,
             scope=scope,
-            wait_for=list(wait_for) if wait_for is not None else None,
+            wait_for=inputs.listed(wait_for),
             persist=self._persisted(scope, home),
         )
         return pump.submit(execution, runner, scope)

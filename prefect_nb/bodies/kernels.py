@@ -172,7 +172,7 @@ class Kernel:
         """Have it execute code; returns the request's id."""
         content = {
             "code": source, "silent": silent, "store_history": not silent, "user_expressions": {},
-            "allow_stdin": False, "stop_on_error": True,
+            "allow_stdin": False, "stop_on_error": False,
         }  # fmt: skip
         message = self._client.session.msg("execute_request", content, metadata=dict(metadata))
         self._client.shell_channel.send(message)

@@ -103,7 +103,7 @@ def _tell(progress: Progress, over: threading.Event) -> None:
     while not last:
         last = over.wait(_LINE_SECONDS)
         while progress.news:
-            click.echo(_news(progress.news.popleft(), progress.standing().cells), err=True)
+            click.echo(_news(progress, progress.news.popleft()), err=True)
         rounds += 1
         if rounds % _STATUS_EVERY == 0 and not last:
             standing = progress.standing()
@@ -112,11 +112,11 @@ def _tell(progress: Progress, over: threading.Event) -> None:
                 click.echo(status(standing), err=True)
 
 
-def _news(run: TaskRun, cells: int | None) -> str:
+def _news(progress: Progress, run: TaskRun) -> str:
     took = elapsed(run, run.end_us or 0)
     message = f": {one_line(run.state_message, _MESSAGE)}" if run.state_message and _went_wrong(run) else ""
-    what = f"{one_line(run.name, 60)} of {cells}" if run.kind == "cell" and cells else one_line(run.name, 60)
-    return f"{state_words(run)}  {what}{f' in {took}' if took else ''}{message}"
+    cell = f"cell {progress.cell_number(run)} of {progress.standing().cells} · " if run.kind == "cell" else ""
+    return f"{state_words(run)}  {cell}{one_line(run.name, 60)}{f' · {took}' if took else ''}{message}"
 
 
 def _went_wrong(run: TaskRun) -> bool:

@@ -14,7 +14,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class AwaitUpstream(msgspec.Struct, frozen=True):
-    """Wait for what the parameters and `wait_for` refer to. Answered `Ready` or `NotReady`."""
+    """Wait for what the parameters and `wait_for` refer to. Answered `Ready`, `NotReady` or, by a flow, `Invalid`."""
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -25,6 +25,12 @@ class NotReady(msgspec.Struct, frozen=True):
     """An upstream run did not complete."""
 
     message: str
+
+
+class Invalid(msgspec.Struct, frozen=True):
+    """A flow's parameters do not fit, now that the upstream values are in them."""
+
+    error: Exception
 
 
 class LookUp(msgspec.Struct, frozen=True):
@@ -104,10 +110,16 @@ class Keep(msgspec.Struct, frozen=True):
     value: Any
 
 
+class Translate(msgspec.Struct, frozen=True):
+    """Say what an exception that came instead of an answer means to the run. Answered with an exception."""
+
+    error: BaseException
+
+
 class Conclude(msgspec.Struct, frozen=True):
     """Wait for the children, then answer with the final state that the body's return value means."""
 
     value: Any
 
 
-Command = Record | AwaitUpstream | LookUp | Fire | CallBody | AskRetry | Delay | Sleep | Keep | Conclude
+Command = Record | AwaitUpstream | LookUp | Fire | CallBody | AskRetry | Delay | Sleep | Keep | Translate | Conclude

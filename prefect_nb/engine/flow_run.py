@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from prefect_nb.engine import commands as c
-from prefect_nb.engine.task_run import HOOK_OF, describe, interruption
+from prefect_nb.engine.task_run import conclude, describe, interruption
 from prefect_nb.exceptions import Abort
 from prefect_nb.model.states import (
     AwaitingRetry,
@@ -45,27 +45,32 @@ Steps = Generator[c.Command, Any, State[Any]]
 
 def flow_run(plan: FlowPlan) -> Steps:
     """Run a flow: answer each yielded command; the generator returns the final state."""
+    called = plan.hooks
     try:
         yield c.Record(Pending())
-        if plan.invalid is not None:
-            message = f"Validation of flow parameters failed with error: {describe(plan.invalid)}"
-            return (yield from _conclude(plan, Failed(message=message, data=plan.invalid)))
-        if plan.has_upstream:
+        invalid = plan.invalid
+        if plan.has_upstream and invalid is None:
             upstream = yield c.AwaitUpstream()
             if type(upstream) is c.NotReady:
                 waiting: State[Any] = yield c.Record(Pending(name="NotReady", message=upstream.message))
                 return waiting
-        final, returned = yield from _attempts(plan)
+            if type(upstream) is c.Invalid:
+                invalid = upstream.error
+        if invalid is not None:
+            message = f"Validation of flow parameters failed with error: {describe(invalid)}"
+            final, returned = Failed(message=message, data=invalid), False
+        else:
+            final, returned = yield from _attempts(plan)
         if returned and final.type is StateType.CANCELLED:  # nobody cancelled it: no hooks for that
-            recorded: State[Any] = yield c.Record(final)
-            return recorded
+            called = frozenset()
     except GeneratorExit:
         raise
     except Abort as error:
+        yield c.Translate(error)
         final = Failed(message=str(error) or None)
     except BaseException as error:
-        final = interruption(error)
-    return (yield from _conclude(plan, final))
+        final = interruption((yield c.Translate(error)))
+    return (yield from conclude(called, final))
 
 
 def _attempts(plan: FlowPlan) -> Generator[c.Command, Any, tuple[State[Any], bool]]:
@@ -151,11 +156,3 @@ def _of_one(state: State[Any]) -> State[Any]:
     if state.is_cancelled():
         return Cancelled(message="1/1 states cancelled.", data=state)
     return Failed(message="1/1 states failed.", data=state)
-
-
-def _conclude(plan: FlowPlan, final: State[Any]) -> Steps:
-    recorded: State[Any] = yield c.Record(final)
-    kind = HOOK_OF.get(recorded.type)
-    if kind in plan.hooks:
-        yield c.Fire(kind, recorded)
-    return recorded

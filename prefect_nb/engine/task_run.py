@@ -7,7 +7,8 @@ Laws:
 """
 
 from collections.abc import Generator, Iterable
-from typing import Any
+from types import GeneratorType
+from typing import Any, cast
 
 import msgspec
 
@@ -48,8 +49,19 @@ class TaskPlan(msgspec.Struct, frozen=True):
 Steps = Generator[c.Command, Any, State[Any]]
 
 
+def is_over(steps: Steps) -> bool:
+    """Whether the generator has returned or raised."""
+    return cast("GeneratorType[Any, Any, Any]", steps).gi_frame is None
+
+
+def is_going_on(steps: Steps) -> bool:
+    """Whether it is being advanced right now."""
+    return cast("GeneratorType[Any, Any, Any]", steps).gi_running
+
+
 def task_run(plan: TaskPlan) -> Steps:
     """Run a task: answer each yielded command; the generator returns the final state."""
+    hit: State[Any] | None = None
     try:
         yield c.Record(Pending())
         if plan.has_upstream:
@@ -59,16 +71,14 @@ def task_run(plan: TaskPlan) -> Steps:
                 return waiting
         if plan.cached:
             hit = yield c.LookUp()
-            if hit is not None:
-                if "running" in plan.hooks:
-                    yield c.Fire("running", Running())
-                return (yield from _conclude(plan, hit))
-        final = yield from _attempts(plan)
+            if hit is not None and "running" in plan.hooks:
+                yield c.Fire("running", Running())
+        final = (yield from _attempts(plan)) if hit is None else hit
     except GeneratorExit:
         raise
     except BaseException as error:
-        final = interruption(error)
-    return (yield from _conclude(plan, final))
+        final = interruption((yield c.Translate(error)))
+    return (yield from conclude(plan.hooks, final))
 
 
 def _attempts(plan: TaskPlan) -> Steps:
@@ -167,10 +177,18 @@ def _stopped(stopped: c.Stopped) -> State[Any]:
     return Cancelled(message=stopped.message, data=stopped.error if isinstance(stopped.error, Exception) else None)
 
 
-def _conclude(plan: TaskPlan, final: State[Any]) -> Steps:
-    recorded: State[Any] = yield c.Record(final)
+def conclude(hooks: frozenset[str], final: State[Any]) -> Steps:
+    """Record how the run ended, whatever signals come meanwhile, and call the hooks for that."""
+    recorded: State[Any] | None = None
+    while recorded is None:
+        try:
+            recorded = yield c.Record(final)
+        except (Exception, GeneratorExit):
+            raise
+        except BaseException as signal:
+            yield c.Translate(signal)
     kind = HOOK_OF.get(recorded.type)
-    if kind in plan.hooks:
+    if kind in hooks:
         yield c.Fire(kind, recorded)
     return recorded
 

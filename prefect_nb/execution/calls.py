@@ -59,7 +59,7 @@ def outcome_of(error: BaseException) -> Outcome:
     if isinstance(error, Abort | Pause | Fenced | GeneratorExit):
         raise error
     if isinstance(error, Exception):
-        return Raised(error)
+        return Raised(_from_the_body_on(error))
     if isinstance(error, RunCancelled):
         return Stopped(error, str(error) or None)
     if isinstance(error, BodyTimedOut):
@@ -71,3 +71,11 @@ def outcome_of(error: BaseException) -> Outcome:
     if type(error).__name__ == "CancelledError":
         return Interrupted(error, "Execution was cancelled by the runtime environment.")
     return Interrupted(error, f"Execution was interrupted by an unexpected exception: {describe(error)}")
+
+
+def _from_the_body_on(error: Exception) -> Exception:
+    """The error with a traceback that begins in the body: the shell's frames say nothing to its author."""
+    traceback = error.__traceback__
+    while traceback is not None and str(traceback.tb_frame.f_globals.get("__name__")).startswith("prefect_nb.execution"):
+        traceback = traceback.tb_next
+    return error if traceback is None else error.with_traceback(traceback)

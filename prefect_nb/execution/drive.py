@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from prefect_nb.engine.commands import Command
-from prefect_nb.engine.task_run import Steps
+from prefect_nb.engine.task_run import Steps, is_over
 from prefect_nb.model.states import State
 
 
@@ -26,10 +26,6 @@ class Execution(Protocol):
         """The answer to a command; may await on this loop."""
         ...
 
-    def translate(self, error: BaseException) -> BaseException:
-        """What an interruption of the shell means to the run."""
-        ...
-
 
 def blocking(execution: Execution) -> State[Any]:
     """Drive a run to its end on this thread; returns its final state."""
@@ -44,14 +40,14 @@ def blocking(execution: Execution) -> State[Any]:
                 try:
                     answer = answer_to(command)
                 except BaseException as raised:
-                    error = execution.translate(raised)
+                    error = raised
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except BaseException as between:
             # A signal may arrive between an answer and the next command: the run has to hear of it, too.
-            if steps.gi_frame is None:
+            if is_over(steps):
                 raise
-            error = execution.translate(between)
+            error = between
 
 
 async def awaiting(execution: Execution) -> State[Any]:
@@ -67,10 +63,10 @@ async def awaiting(execution: Execution) -> State[Any]:
                 try:
                     answer = await answer_to(command)
                 except BaseException as raised:
-                    error = execution.translate(raised)
+                    error = raised
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except BaseException as between:
-            if steps.gi_frame is None:
+            if is_over(steps):
                 raise
-            error = execution.translate(between)
+            error = between

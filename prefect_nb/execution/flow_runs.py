@@ -12,6 +12,7 @@ from prefect_nb.engine.flow_run import FlowPlan, Steps, flow_run, judge_return
 from prefect_nb.exceptions import (
     CancelledRun,
     FlowRunTimeoutError,
+    ParameterTypeError,
     RunCancelled,
     SerializationError,
     StorageFull,
@@ -23,7 +24,7 @@ from prefect_nb.execution.context import FlowRunContext, current_flow, current_t
 from prefect_nb.execution.futures import PrefectFuture
 from prefect_nb.execution.ids import new_id
 from prefect_nb.execution.kept import KeptResult
-from prefect_nb.execution.recorder import created, moved
+from prefect_nb.execution.recorder import created, moved, stamp
 from prefect_nb.execution.scope import Scope
 from prefect_nb.interfaces import Entry
 from prefect_nb.model.runs import FlowRun, TaskRun
@@ -77,6 +78,8 @@ class FlowExecution:
         self.state: State[Any] | None = None
         self.fatal: BaseException | None = None
         self.returned: Any = None
+        self.proposed: State[Any] | None = None
+        self.proposed_at = 0
         self.lock = threading.Lock()
         wanted = flow.log_prints
         if wanted is None:
@@ -90,7 +93,7 @@ class FlowExecution:
             retry_delay=run.retry_delays[0] if run.retry_delays else 0.0,
             persisted=persist,
             hooks=flow.hook_kinds,
-            has_upstream=wait_for is not None or (parent is not None and inputs.has_special(parameters)),
+            has_upstream=wait_for is not None or inputs.has_special(parameters),
             invalid=invalid,
         )
         self.steps: Steps = flow_run(self.plan)
@@ -158,6 +161,8 @@ class FlowExecution:
                     return None
                 case c.Keep(value):
                     return self.keep(value)
+                case c.Translate(error):
+                    return self.translate(error)
         raise NotImplementedError(command)
 
     # Recording
@@ -165,7 +170,12 @@ class FlowExecution:
     def record(self, state: State[Any]) -> State[Any]:
         """Record a state; the run's own final state is durable when this returns."""
         with self.lock:
-            if self.run.events == 0:
+            again = self.proposed is state and self.run.events > self.proposed_at
+            if not again:
+                self.proposed, self.proposed_at = state, self.run.events
+            if again:  # a signal came right after it was appended
+                stamp(state, self.run)
+            elif self.run.events == 0:
                 now = now_us()
                 run = replace(
                     self.run,
@@ -180,8 +190,8 @@ class FlowExecution:
                 )
                 self.ledger.append(Entry(run, created(run, state), run.id), run.id, self)
             else:
-                again = self.state is None
-                moved(self.ledger, self.run, state, self.run.id, taken_over=again, holder=self)
+                resumed = self.state is None
+                moved(self.ledger, self.run, state, self.run.id, taken_over=resumed, holder=self)
             self.state = state
         self._mirror(state)
         if state.is_final():
@@ -212,7 +222,7 @@ class FlowExecution:
         """The futures and states this run depends on, with whether their failure is allowed."""
         return inputs.find((self.parameters, self.wait_for))
 
-    def resolve_upstream(self) -> c.Ready | c.NotReady:
+    def resolve_upstream(self) -> c.Ready | c.NotReady | c.Invalid:
         """Put the upstream values into the parameters; every upstream run has ended."""
         for item, allowed in self.upstream():
             future = isinstance(item, PrefectFuture)
@@ -222,7 +232,10 @@ class FlowExecution:
                 return c.NotReady(f"Upstream task run '{run_id}' did not reach a 'COMPLETED' state.")
         self.parameters = {name: inputs.resolve(value) for name, value in self.parameters.items()}
         if self.flow.should_validate_parameters:
-            self.parameters = self.flow.validate_parameters(self.parameters)
+            try:
+                self.parameters = self.flow.validate_parameters(self.parameters)
+            except ParameterTypeError as error:
+                return c.Invalid(error)
         self.scope.parameters = self.parameters
         return c.Ready()
 

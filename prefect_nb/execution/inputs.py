@@ -29,6 +29,13 @@ def is_special(value: Any) -> bool:
     return isinstance(value, PrefectFuture | State | Annotation)
 
 
+def listed(wait_for: Any) -> list[Any] | None:
+    """What `wait_for` was given, one or several, as a list."""
+    if wait_for is None or type(wait_for) is list:
+        return wait_for
+    return [wait_for] if is_special(wait_for) else list(wait_for)
+
+
 def has_special(value: Any, _seen: set[int] | None = None) -> bool:
     """Whether a future, state or mark is anywhere in the value. Quick for plain data."""
     kind = type(value)

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from prefect_nb.engine import commands as c
+from prefect_nb.engine.task_run import is_going_on, is_over
 from prefect_nb.exceptions import Fenced, InvalidMove, RunCancelled
 from prefect_nb.execution import blocking, portal, remote
 from prefect_nb.execution.futures import PrefectConcurrentFuture, PrefectFuture
@@ -57,12 +58,14 @@ class Pumped:
         """Give the engine an answer and go on until the next one has to come from elsewhere."""
         steps = self.execution.steps
         error: BaseException | None = None
-        while not (steps.gi_frame is None or steps.gi_running):  # a signal may have ended it while the answer came
+        while not (is_over(steps) or is_going_on(steps)):  # a signal may have ended it while the answer came
             try:
                 self._go_on(answer, error)
                 return
             except BaseException as between:  # a signal, between an answer and the next command
-                error = self._translate(between)
+                if is_over(steps):
+                    raise
+                error = self._noted(between)
 
     def _go_on(self, answer: Any, error: BaseException | None) -> None:
         execution = self.execution
@@ -84,7 +87,7 @@ class Pumped:
                 except (Fenced, InvalidMove):
                     raise
                 except BaseException as raised:
-                    error = self._translate(raised)
+                    error = self._noted(raised)
         except StopIteration as stop:
             execution.finish(stop.value)
         except (Fenced, InvalidMove) as refused:
@@ -92,16 +95,19 @@ class Pumped:
             if not execution.abandoned and execution.future is not None and not execution.future.done():
                 execution.finish(Crashed(message=str(refused), data=refused))
         except BaseException as unexpected:
-            if steps.gi_frame is not None:
+            if not is_over(steps):
                 raise
+            if execution.state is not None and execution.state.is_final():
+                execution.finish(execution.state)  # it came after the end, out of a hook
+                return
             logger.exception("The shell of task run %s failed.", execution.id)
             if execution.future is not None and not execution.future.done():
                 execution.finish(Crashed(message=f"The engine failed: {unexpected}", data=unexpected))
 
-    def _translate(self, error: BaseException) -> BaseException:
+    def _noted(self, error: BaseException) -> BaseException:
         if isinstance(error, KeyboardInterrupt | RunCancelled):
             self.interrupt = error
-        return self.execution.translate(error)
+        return error
 
     def _elsewhere(self, command: Any) -> bool:
         """Whether the command is being answered by somebody who will call `advance`."""
@@ -147,7 +153,8 @@ class Pumped:
             work = remote.work_of(execution)
             self.runner.start(work, lambda outcome: self.advance(execution.settle(outcome)), execution.ledger.log)
         elif execution.task.isasync:
-            portal.spawn(self._await_and_advance, self.context)
+            # A copy: the attempt before may be still in its last step, in its own.
+            portal.spawn(self._await_and_advance, self.context.copy())
         else:
             self.runner.start(self._call_in_thread, self.advance, execution.ledger.log)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from prefect_nb.execution.ledger import Ledger
 from prefect_nb.execution.scope import Scope
-from prefect_nb.interfaces import CacheEntry, ResultStore
+from prefect_nb.interfaces import CacheEntry, ResultStore, Store
 from prefect_nb.model.runs import FlowRun, Run, TaskRun
 from prefect_nb.settings import Settings
 
@@ -18,6 +18,7 @@ class Surroundings(Protocol):
     """A home directory, as runs see it."""
 
     path: Path
+    store: Store
     ledger: Ledger
     results: ResultStore
     settings: Settings

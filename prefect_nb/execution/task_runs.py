@@ -21,7 +21,7 @@ from prefect_nb.execution.context import TaskRunContext, current_flow, current_t
 from prefect_nb.execution.futures import PrefectFuture
 from prefect_nb.execution.ids import new_id
 from prefect_nb.execution.kept import KeptResult
-from prefect_nb.execution.recorder import clean, created, moved
+from prefect_nb.execution.recorder import clean, created, moved, stamp
 from prefect_nb.execution.scope import Scope
 from prefect_nb.interfaces import Entry
 from prefect_nb.model.events import Renamed, apply
@@ -48,8 +48,8 @@ class TaskExecution:
 
     __slots__ = (
         "abandoned", "args", "cache_key", "dynamic_key", "fatal", "flow", "future", "home", "id", "ledger",
-        "lock", "log_prints", "note", "parameters", "parent", "persist", "plan", "returned", "run", "scope", "state",
-        "steps", "task", "wait_for",
+        "lock", "log_prints", "note", "parameters", "parent", "persist", "plan", "proposed", "proposed_at", "returned",
+        "run", "scope", "state", "steps", "task", "wait_for",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +84,8 @@ class TaskExecution:
         self.cache_key: str | None = None
         self.note: str | None = None
         self.abandoned = False
+        self.proposed: State[Any] | None = None
+        self.proposed_at = 0
         self.flow = current_flow.get()
         outer = current_task.get()
         # A cell is where the notebook run's own task runs are called; those of a flow inside it have the flow.
@@ -172,6 +174,8 @@ class TaskExecution:
                     return self.keep(value)
                 case c.Delay(attempt):
                     return self.delay(attempt)
+                case c.Translate(error):
+                    return self.translate(error)
                 case c.Fire(kind, state):
                     hooks.run_all(hooks.fire(self.task, self.run, kind, state))
                     return None
@@ -188,11 +192,16 @@ class TaskExecution:
             if self.abandoned:
                 raise InvalidMove(f"Task run {self.run.name!r} ({self.id}) was cancelled while it ran.")
             flow_run_id = self.scope.flow_run_id if self.scope is not None else None
-            if self.run.events == 0:
+            again = self.proposed is state and self.run.events > self.proposed_at
+            if not again:
+                self.proposed, self.proposed_at = state, self.run.events
+            if again:  # a signal came right after it was appended
+                stamp(state, self.run)
+            elif self.run.events == 0:
                 run = self._create(state)
                 self.ledger.append(Entry(run, created(run, state), flow_run_id), flow_run_id, self)
             else:
-                again = self.state is None
+                resumed = self.state is None
                 completed = state.type is StateType.COMPLETED
                 moved(
                     self.ledger,
@@ -201,7 +210,7 @@ class TaskExecution:
                     flow_run_id,
                     note=self.note if completed else None,
                     cache_key=self.cache_key if completed and state.name != "Cached" else None,
-                    taken_over=again,
+                    taken_over=resumed,
                     holder=self,
                 )
             self.state = state

@@ -6,7 +6,7 @@ from prefect_nb.runtime import flow_run
 
 _FACTS = ("flow_run_id", "id", "name", "parameters", "version")
 
-__all__ = list(_FACTS)  # noqa: PLE0605  # the names are facts, given by __getattr__
+__all__ = list(_FACTS)  # given by __getattr__
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,6 @@ import inspect
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +15,7 @@ from prefect_nb.home import Home
 from prefect_nb.model.runs import FlowRun
 from prefect_nb.service.history import settled_home
 from prefect_nb.service.loading import load_flow
-from prefect_nb.service.running import Finished, Watch, count_cells, execute
+from prefect_nb.service.running import Finished, Watch, execute
 
 _LOOK_SECONDS = 0.05
 
@@ -72,7 +71,7 @@ def resume(run: FlowRun, force: bool = False, watch: Watch = nullcontext) -> Fin
         outcome = flow.resume(run.id, return_state=True, force=force)
         return asyncio.run(outcome) if inspect.iscoroutine(outcome) else outcome
 
-    return execute(flow_of(run), start, watch, count_cells(_notebook_of(run)))
+    return execute(flow_of(run), start, watch)
 
 
 def flow_of(run: FlowRun) -> Flow[..., Any]:
@@ -82,9 +81,8 @@ def flow_of(run: FlowRun) -> Flow[..., Any]:
         NotResumable: its code is in no file.
         ObjectNotFound, ScriptError, MissingFlowError, NotebookError: the file is gone, broken, or another one now.
     """
-    notebook = _notebook_of(run)
-    if notebook is not None:
-        return Flow.from_notebook(notebook)
+    if run.kind == "notebook" and run.input_path is not None:
+        return Flow.from_notebook(run.input_path, output_path=run.output_path)
     if run.entrypoint is None:
         raise NotResumable(
             f"Flow run {run.name!r}: its code is in no file (it was defined in a notebook or an interactive session). "
@@ -104,7 +102,3 @@ def _next_step(run: FlowRun) -> str:
     if run.state_type.value in ("CRASHED", "FAILED"):
         return f" `prefect-nb flow-run resume {run.id}` goes on with it."
     return ""
-
-
-def _notebook_of(run: FlowRun) -> Path | None:
-    return Path(run.input_path) if run.kind == "notebook" and run.input_path is not None else None

@@ -76,7 +76,6 @@ def examine(mend: bool = False) -> Report:
         except ValueError as error:  # a row that cannot be read: it is named above
             problem = Problem(f"results could not all be checked: {error}", str(path), "Mend the rows first.")
             report.findings.append(Finding(problem))
-        report.findings += _lock_files(home, mend)
         report.findings += _sqlite_version()
     except PrefectException as error:
         report.findings.append(_unusable(path, error))
@@ -131,17 +130,6 @@ def _leftovers(path: Path, mend: bool) -> Iterator[Finding]:
         yield Finding(problem, mended=mend)
 
 
-def _lock_files(home: Home, mend: bool) -> Iterator[Finding]:
-    known = {owner.lock_path for owner in home.store.owners()}
-    for file in home.path.glob("owners/*.lock"):
-        if str(file) in known or not _is_stale(file):
-            continue
-        problem = Problem("a dead process left it", str(file), "`prefect-nb doctor --mend` removes it.")
-        if mend:
-            file.unlink(missing_ok=True)
-        yield Finding(problem, mended=mend)
-
-
 def _is_stale(file: Path) -> bool:
     try:
         return time.time() - file.lstat().st_mtime > _STALE_SECONDS
@@ -189,7 +177,10 @@ def _rebuild(home: Home, problem: Problem) -> bool:
         return False
     # The store writes a row together with an event only; this one changes nothing.
     event = Renamed(run.id, now_us(), run.name)
-    home.store.write([Entry(apply(run, event), event, None)], {})
+    try:
+        home.store.write([Entry(apply(run, event), event, None)], {})
+    except Exception:  # where events are missing, the store refuses one more
+        return False
     return True
 
 

@@ -30,6 +30,7 @@ NAMED_STATES: dict[str, StateType] = {
     "TimedOut": StateType.FAILED,
     "RecoveryLimit": StateType.FAILED,
     "Suspended": StateType.PAUSED,
+    "NotRun": StateType.CANCELLED,
 }
 """State names the engine gives, with their types; a flow may return states of any other name."""
 
@@ -177,10 +178,16 @@ def child_flow_runs(flow_run_id: UUID) -> list[FlowRun]:
 
 
 def count_states(flow_run_id: UUID) -> tuple[dict[str, int], dict[str, int]]:
-    """State name -> number, of a flow run's cells and of its task runs."""
+    """State name -> number, of a flow run's cells and of its task runs, those of its child flow runs included."""
+    store = Home.current().store
     cells = Counter(run.state_name for run in all_task_runs(flow_run_id, kinds=("cell",)))
-    everything = Counter(Home.current().store.count_task_states(flow_run_id))
-    return dict(cells), dict(everything - cells)
+    tasks = Counter(store.count_task_states(flow_run_id)) - cells
+    waiting = child_flow_runs(flow_run_id)
+    while waiting:
+        child = waiting.pop()
+        tasks += Counter(store.count_task_states(child.id))
+        waiting += child_flow_runs(child.id)
+    return dict(cells), dict(tasks)
 
 
 def logs(run: Run, min_level: int = 0) -> Iterator[LogLine]:

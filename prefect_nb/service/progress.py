@@ -39,7 +39,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Task runs known so far."""
     cells_finished: int
     cells: int | None
-    """How many cells the notebook has; None for a function."""
+    """How many cells are to be executed; None for a function."""
     current: TaskRun | None
     """The task run (or else the cell) that started last and is running."""
     elapsed_us: int
@@ -51,14 +51,12 @@ class Progress:
     """An `Observer` that knows how far one flow run is.
 
     Args:
-        cells: how many cells there are, of a notebook.
         usual_us: how long the flow usually takes (microseconds).
     """
 
-    def __init__(self, cells: int | None = None, usual_us: int | None = None) -> None:
+    def __init__(self, usual_us: int | None = None) -> None:
         self.news: deque[TaskRun] = deque(maxlen=_NEWS)
         """Cells that have ended, and task runs that have ended badly, for whoever tells them one by one."""
-        self._cells = cells
         self._usual_us = usual_us
         self._lock = threading.Lock()
         self._root: UUID | None = None
@@ -88,6 +86,11 @@ class Progress:
             elif run.flow_run_id == self._root or run.flow_run_id in self._flow_runs:
                 self._see_task(run)
 
+    def cell_number(self, run: TaskRun) -> int:
+        """Which cell it is, counted from 1 (0: none)."""
+        with self._lock:
+            return list(self._cell_states).index(run.id) + 1 if run.id in self._cell_states else 0
+
     def standing(self) -> Standing:
         """How far it is now."""
         with self._lock:
@@ -103,7 +106,7 @@ class Progress:
                 finished=sum(number for type_, _, number in counts if type_ in TERMINAL_STATES),
                 total=sum(number for _, _, number in counts),
                 cells_finished=sum(type_ in TERMINAL_STATES for type_ in self._cell_states.values()),
-                cells=None if self._cells is None else max(self._cells, len(self._cell_states)),
+                cells=len(self._cell_states) or None,
                 current=next(reversed(tasks or active), None),
                 elapsed_us=elapsed,
                 left_us=left if left > 0 else None,
@@ -123,7 +126,7 @@ class Progress:
         else:
             self._active.pop(run.id, None)
         ended = run.is_final and (before is None or before[0] not in TERMINAL_STATES)
-        if ended and (run.kind == "cell" or run.state_type is not StateType.COMPLETED):
+        if ended and run.state_name != "NotRun" and (run.kind == "cell" or run.state_type is not StateType.COMPLETED):
             self.news.append(run)
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from prefect_nb.bodies.document import is_url
 from prefect_nb.exceptions import (
     ConfigurationError,
     Fenced,
@@ -54,7 +55,6 @@ class Prepared(msgspec.Struct, frozen=True):
     flow: Any
     parameters: dict[str, Any]
     options: RunOptions
-    notebook: Path | None
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -96,15 +96,14 @@ def prepare(
     """
     options = options or RunOptions()
     _check_name(options.name)
-    notebook = Path(target) if target.endswith(".ipynb") else None
-    flow = _notebook_flow(notebook, options) if notebook is not None else _python_flow(target, options)
+    flow = _notebook_flow(target, options) if target.endswith(".ipynb") else _python_flow(target, options)
     try:
         given = {**(parameters or {}), **parse_cli_parameters(texts, flow.signature.hints())}
     except ValueError as error:
         raise ParameterBindError(f"{error} Parameters are given as -p name=value.") from None
     bound = flow.signature.bind_names(given)
     flow.validate_parameters(bound)
-    return Prepared(flow, bound, options, notebook)
+    return Prepared(flow, bound, options)
 
 
 def run(prepared: Prepared, watch: Watch = nullcontext) -> Finished:
@@ -127,7 +126,7 @@ def run(prepared: Prepared, watch: Watch = nullcontext) -> Finished:
             )
             return asyncio.run(outcome) if inspect.iscoroutine(outcome) else outcome
 
-    return execute(prepared.flow, start, watch, count_cells(prepared.notebook))
+    return execute(prepared.flow, start, watch)
 
 
 def run_flow(
@@ -145,11 +144,10 @@ def execute(
     flow: Flow[..., Any],
     start: Callable[[Flow[..., Any], Callable[[UUID], None]], Any],
     watch: Watch,
-    cells: int | None = None,
 ) -> Finished:
     """Start a run by `start`, which tells the run's id as soon as there is one, and see it to its end."""
     home = history.settled_home()
-    progress = Progress(cells, history.usual_us(flow.name))
+    progress = Progress(history.usual_us(flow.name))
     ids: list[UUID] = []
 
     def began(id: UUID) -> None:
@@ -157,7 +155,8 @@ def execute(
         progress.begin(id)
 
     error: BaseException | None = None
-    informed = following(home, progress) if cells is not None else observing(home, progress)
+    # The tasks of a notebook run in its kernel, another process.
+    informed = following(home, progress) if flow.kind == "notebook" else observing(home, progress)
     try:
         with informed, watch(progress):
             state = start(flow, began)
@@ -184,10 +183,10 @@ def _python_flow(target: str, options: RunOptions) -> Flow[..., Any]:
     return flow.with_options(**changes) if any(value is not None for value in changes.values()) else flow
 
 
-def _notebook_flow(path: Path, options: RunOptions) -> Flow[..., Any]:
-    if not path.is_file():
-        folder = path.parent
-        others = [other.name for other in folder.glob("*.ipynb")] if folder.is_dir() else []
+def _notebook_flow(target: str, options: RunOptions) -> Flow[..., Any]:
+    path = Path(target)
+    if not is_url(target) and not path.is_file():
+        others = [other.name for other in path.parent.glob("*.ipynb")] if path.parent.is_dir() else []
         raise ObjectNotFound(f"There is no notebook {path.absolute()}.{did_you_mean(path.name, others)}")
     given = {
         "durable": options.durable or None,
@@ -195,16 +194,7 @@ def _notebook_flow(path: Path, options: RunOptions) -> Flow[..., Any]:
         "output_path": options.output_path,
         "kernel_name": options.kernel_name,
     }
-    return Flow.from_notebook(path, **{name: value for name, value in given.items() if value is not None})
-
-
-def count_cells(notebook: Path | None) -> int | None:
-    """How many cells of a notebook will be executed, as far as the file tells."""
-    if notebook is None:
-        return None
-    content: dict[str, Any] = msgspec.json.decode(notebook.read_bytes())
-    cells: list[dict[str, Any]] = content.get("cells", [])
-    return len([cell for cell in cells if cell.get("cell_type") == "code"])
+    return Flow.from_notebook(target, **{name: value for name, value in given.items() if value is not None})
 
 
 def _check_name(name: str | None) -> None:
@@ -216,4 +206,4 @@ def _check_name(name: str | None) -> None:
         )
 
 
-__all__ = ["Finished", "Prepared", "RunOptions", "Watch", "count_cells", "execute", "prepare", "run", "run_flow"]
+__all__ = ["Finished", "Prepared", "RunOptions", "Watch", "execute", "prepare", "run", "run_flow"]

@@ -1,12 +1,12 @@
 """What a test suite of flows needs.
 
-    import pytest
-    from prefect_nb.testing.utilities import prefect_test_harness
+import pytest
+from prefect_nb.testing.utilities import prefect_test_harness
 
-    @pytest.fixture(autouse=True, scope="session")
-    def a_home_of_our_own():
-        with prefect_test_harness():
-            yield
+@pytest.fixture(autouse=True, scope="session")
+def a_home_of_our_own():
+    with prefect_test_harness():
+        yield
 """
 
 import os
@@ -20,7 +20,7 @@ from prefect_nb.home import Home
 
 
 @contextmanager
-def prefect_test_harness(server_startup_timeout: int | None = None) -> Iterator[Path]:
+def prefect_test_harness(server_startup_timeout: int | None = None) -> Iterator[Path]:  # noqa: ARG001
     """Run everything inside against a temporary home, which is gone afterwards; yields its path.
 
     Args:

@@ -435,6 +435,58 @@ def test_failure_travels_down_the_chain():
     assert f() == {"b": "NotReady", "c": "NotReady"}
 
 
+@pytest.mark.parametrize("wait_for", [lambda f: f, lambda f: [f], lambda f: (f,), lambda f: {f}, lambda f: iter([f])])
+@pytest.mark.parametrize("how", ["call", "submit", "map", "flow"])
+def test_wait_for_takes_one_or_several(wait_for, how):
+    @flow
+    def child():
+        return "ran"
+
+    @flow
+    def f():
+        failed = bad.submit()
+        if how == "call":
+            return {"names": [give(1, wait_for=wait_for(failed), return_state=True).name]}
+        if how == "submit":
+            return {"names": [give.submit(1, wait_for=wait_for(failed), return_state=True).name]}
+        if how == "map":
+            return {"names": [state.name for state in give.map([1, 2], wait_for=wait_for(failed), return_state=True)]}
+        return {"names": [child(wait_for=wait_for(failed), return_state=True).name]}
+
+    assert set(f()["names"]) == {"NotReady"}
+
+
+def test_a_flow_that_is_called_with_futures_and_states_resolves_them():
+    @flow
+    def f(x: int, y):
+        return x, y
+
+    assert f(give.submit("5"), [Completed(data=6)]) == (5, [6])
+
+
+def test_an_upstream_value_that_does_not_fit():
+    @flow
+    def child(x: int):
+        pass
+
+    @flow
+    def parent():
+        state = child(give.submit("nope"), return_state=True)
+        return {"type": state.type.value, "message": state.message}
+
+    found = parent()
+    assert found["type"] == "FAILED"
+    assert found["message"].startswith("Validation of flow parameters failed with error:")
+
+
+def test_a_quoted_return_value():
+    @flow
+    def f():
+        return quote(bad(return_state=True))
+
+    assert f().unquote().is_failed()
+
+
 async def test_async_tasks_wait_for_futures():
     @task
     async def agive(x):

@@ -62,12 +62,12 @@ def test_an_exception_in_the_body_fails_the_flow_and_is_raised():
     def f():
         bad()
 
-    with pytest.raises(ValueError, match="^bad$"):
+    with pytest.raises(ValueError, match=r"^bad$"):
         f()
     state = f(return_state=True)
     assert state.is_failed()
     assert state.message == "Flow run encountered an exception: ValueError: bad"
-    with pytest.raises(ValueError, match="^bad$"):
+    with pytest.raises(ValueError, match=r"^bad$"):
         state.result()
 
 
@@ -88,7 +88,7 @@ def test_one_failed_future_fails_the_flow():
     def f():
         return bad.submit()
 
-    with pytest.raises(ValueError, match="^bad$"):
+    with pytest.raises(ValueError, match=r"^bad$"):
         f()
     state = f(return_state=True)
     assert state.is_failed()
@@ -144,7 +144,7 @@ def test_one_of_two_failed():
 
     state = f(return_state=True)
     assert (state.type, state.message) == (StateType.FAILED, "1/2 states failed.")
-    with pytest.raises(ValueError, match="^bad$"):
+    with pytest.raises(ValueError, match=r"^bad$"):
         f()
 
 
@@ -193,7 +193,7 @@ def test_a_failed_state_made_by_hand_raises_its_message():
     def f():
         return Failed(message="nope")
 
-    with pytest.raises(FailedRun, match="^nope$"):
+    with pytest.raises(FailedRun, match=r"^nope$"):
         f()
     assert f(return_state=True).message == "nope"
 

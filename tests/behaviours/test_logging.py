@@ -1,5 +1,6 @@
 """Run logs: loggers, prints, and where lines go."""
 
+# ruff: noqa: T201  # what is printed is the subject
 import logging
 import sys
 
@@ -157,7 +158,9 @@ def test_a_task_inherits_from_its_flow(flow_says, task_says, expected, how, hist
     assert messages(history) == expected
 
 
-@pytest.mark.parametrize(("parent_says", "child_says", "expected"), [(True, None, ["c"]), (True, False, []), (None, True, ["c"])])
+@pytest.mark.parametrize(
+    ("parent_says", "child_says", "expected"), [(True, None, ["c"]), (True, False, []), (None, True, ["c"])]
+)
 def test_a_sub_flow_inherits_from_its_parent(parent_says, child_says, expected, history):
     @flow(log_prints=child_says)
     def child():
@@ -171,7 +174,9 @@ def test_a_sub_flow_inherits_from_its_parent(parent_says, child_says, expected, 
     assert messages(history) == expected
 
 
-@pytest.mark.parametrize(("setting", "own", "expected"), [("true", None, ["x", "x"]), ("true", False, []), ("false", True, ["x", "x"])])
+@pytest.mark.parametrize(
+    ("setting", "own", "expected"), [("true", None, ["x", "x"]), ("true", False, []), ("false", True, ["x", "x"])]
+)
 def test_the_setting_is_the_last_word_asked(setting, own, expected, monkeypatch, history):
     monkeypatch.setenv("PREFECT_LOGGING_LOG_PRINTS", setting)
 

@@ -175,7 +175,7 @@ def test_an_unmapped_iterable_goes_whole():
 
 def test_an_unmapped_default():
     @task
-    def count(x, among=unmapped([1, 2, 3])):
+    def count(x, among=unmapped([1, 2, 3])):  # noqa: B008
         return x + len(among)
 
     assert mapped(lambda: count.map([1, 2])) == [4, 5]

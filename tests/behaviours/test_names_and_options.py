@@ -105,7 +105,7 @@ def test_run_names(history):
 @pytest.mark.parametrize("how", ["call", "submit"])
 def test_run_names_from_templates(how, history):
     @task(task_run_name="clean {table} {options[a]} {day:%A}")
-    def t(table, options, day=datetime.date(2024, 5, 1)):  # noqa: B008
+    def t(table, options, day=datetime.date(2024, 5, 1)):
         pass
 
     @flow(flow_run_name="report {x}-{y}")

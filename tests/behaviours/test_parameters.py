@@ -213,7 +213,7 @@ def test_the_history_has_validated_names_with_defaults(history):
 
 def test_none_as_a_default_that_the_annotation_does_not_allow():
     @flow
-    def f(x: int = None):
+    def f(x: int = None):  # noqa: RUF013
         return {"x": x}
 
     assert f() == {"x": None}

@@ -1,5 +1,6 @@
 """`ProcessPoolTaskRunner`: submitted tasks in other processes."""
 
+# ruff: noqa: T201  # what is printed is the subject
 import os
 
 import pytest

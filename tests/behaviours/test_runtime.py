@@ -59,7 +59,16 @@ def test_inside_a_flow(history):
 
     @flow(version="v7", flow_run_name="run of {x}")
     def my_flow(x: int, y=2):
-        for fact in ("id", "name", "flow_name", "flow_version", "parameters", "tags", "run_count", "parent_flow_run_id"):
+        for fact in (
+            "id",
+            "name",
+            "flow_name",
+            "flow_version",
+            "parameters",
+            "tags",
+            "run_count",
+            "parent_flow_run_id",
+        ):
             seen[fact] = getattr(runtime.flow_run, fact)
         seen["start"] = runtime.flow_run.scheduled_start_time
         seen["deployment"] = (runtime.deployment.id, runtime.deployment.flow_run_id)

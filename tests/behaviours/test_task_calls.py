@@ -68,7 +68,7 @@ def test_return_state_gives_the_state(call):
 
 
 def test_a_failing_call_raises_the_exception(call):
-    with pytest.raises(ValueError, match="^bad$"):
+    with pytest.raises(ValueError, match=r"^bad$"):
         call(bad)
 
 
@@ -76,7 +76,7 @@ def test_a_failing_call_with_return_state(call):
     state = call(lambda: bad(return_state=True))
     assert (state.type, state.name) == (StateType.FAILED, "Failed")
     assert state.message == "Task run encountered an exception ValueError: bad"
-    with pytest.raises(ValueError, match="^bad$"):
+    with pytest.raises(ValueError, match=r"^bad$"):
         state.result()
     assert isinstance(state.result(raise_on_failure=False), ValueError)
 
@@ -171,7 +171,7 @@ def test_result_of_a_state_without_a_value_raises(make, error):
 
 
 def test_result_of_an_unfinished_state_says_where_the_run_is():
-    with pytest.raises(UnfinishedRun, match="^Run is in PENDING state, its result is not available.$"):
+    with pytest.raises(UnfinishedRun, match=r"^Run is in PENDING state, its result is not available.$"):
         Pending().result()
 
 
@@ -187,7 +187,7 @@ def test_a_failed_state_raises_the_exception_it_carries(data):
 
 
 def test_a_failed_state_with_text_raises_it():
-    with pytest.raises(FailedRun, match="^words$"):
+    with pytest.raises(FailedRun, match=r"^words$"):
         Failed(data="words").result()
 
 
@@ -239,7 +239,7 @@ def test_get_and_raise_state_exception():
     error = ValueError("e")
     assert get_state_exception(Failed(data=error)) is error
     assert isinstance(get_state_exception(Cancelled()), CancelledRun)
-    with pytest.raises(ValueError, match="^e$"):
+    with pytest.raises(ValueError, match=r"^e$"):
         raise_state_exception(Failed(data=error))
     raise_state_exception(Completed())
     with pytest.raises(ValueError, match="no exception"):

@@ -9,7 +9,7 @@ import pytest
 
 CELLS = [
     "%load_ext prefect_nb\nfrom prefect_nb import flow, task",
-    "@task\ndef clean(x):\n    print('cleaning', x)\n    return x * 2\n\n@flow\ndef plain():\n    return clean(1)",
+    "@task\ndef clean(x):\n    print(f'cleaning {x}\\n', end='')\n    return x * 2\n\n@flow\ndef plain():\n    return clean(1)",
     "%%flow nightly -p n=3\nparts = clean.map(range(n))\nsum(parts.result())",
     "plain()",
     "%%task count(parts) -> total\ntotal = len(parts)\ntotal",

@@ -174,6 +174,34 @@ def test_a_cancel_interrupts_the_kernel(write: Any, history: Any):
     assert not is_running(int(text_of(read(run.output_path).cells[0])))
 
 
+def test_an_interrupt_from_the_keyboard_ends_kernel_and_run(write: Any, history: Any):
+    source = write("import os; print(os.getpid())", "import time; time.sleep(60)", "x = 1")
+    program = f"from prefect_nb import Flow; Flow.from_notebook({str(source)!r})()"
+    process = subprocess.Popen([sys.executable, "-c", program], env=os.environ.copy(), stderr=subprocess.PIPE)
+    assert wait_until(lambda: "Running" in history.cell_states()[1:2], 20)
+
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+
+    assert process.returncode != 0
+    assert b"KeyboardInterrupt" in errors
+    run = history.only_run()
+    assert run.state_type == "CANCELLED"
+    assert history.cell_states() == ["Completed", "Cancelled", "NotRun"]
+    assert not is_running(int(text_of(read(run.output_path).cells[0])))
+
+
+def test_a_kernel_that_hangs_at_its_end_is_killed(write: Any, history: Any):
+    code = "import atexit, os, time\natexit.register(time.sleep, 60)\nprint(os.getpid())"
+    started = time.monotonic()
+
+    output = Flow.from_notebook(write(code))()
+
+    assert time.monotonic() - started < 10
+    assert history.only_run().state_name == "Completed"
+    assert not is_running(int(text_of(read(output).cells[0])))
+
+
 def test_when_the_process_is_killed_its_kernel_ends_and_the_run_has_crashed(write: Any, history: Any, tmp_path: Path):
     marker = tmp_path / "pid"
     source = write(

@@ -89,7 +89,7 @@ def test_few_writes_for_many_quick_cells(write: Any, monkeypatch: pytest.MonkeyP
 
 
 def test_what_a_notebook_without_end_prints_is_capped(write: Any):
-    code = "for n in range(300_000): print('line', n)"
+    code = "for n in range(120_000): print('line', n)"
 
     output = Flow.from_notebook(write(code, "print('on')"))()
 

@@ -74,3 +74,19 @@ def test_a_notebook_run_inside_a_flow_is_its_sub_flow(write: Any, history: Any):
     (parent,) = history.flow_runs(kinds=("function",))
     assert run.parent_flow_run_id == parent.id
     assert [cell.flow_run_id for cell in history.task_runs("cell")] == [run.id, run.id]
+
+
+def test_a_notebook_run_inside_a_notebook_is_its_sub_flow(write: Any, history: Any):
+    inner = write(("depth = 1", "parameters"), "print(depth)", name="inner")
+    outer = write(
+        f"from prefect_nb import Flow\nprint(Flow.from_notebook({str(inner)!r})(depth=2).exists())", name="outer"
+    )
+
+    Flow.from_notebook(outer)()
+
+    runs = {run.flow_name: run for run in history.flow_runs(kinds=("notebook",))}
+    assert runs["inner"].parent_flow_run_id == runs["outer"].id
+    assert {run.state_name for run in runs.values()} == {"Completed"}
+    cells = [cell for cell in history.task_runs("cell") if cell.flow_run_id == runs["inner"].id]
+    assert [cell.state_name for cell in cells] == ["Completed", "Completed"]
+    assert history.problems() == []

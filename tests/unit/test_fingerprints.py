@@ -222,7 +222,7 @@ DIFFERENT = [
     pd.Series([1, 2], dtype="Int64"),
     pd.Series([1, None], dtype="Int64"),
     pd.Series([1, 2], dtype="int64[pyarrow]"),
-    pd.Series(["a", None]),
+    pd.Series(["a", None], dtype="str") if pd.__version__ >= "3" else pd.Series(["a", None], dtype="string"),
     pd.Series(["a", "None"]),
     pd.Series(["a", None], dtype=object),
     pd.Series(["a", "b"], dtype="category"),

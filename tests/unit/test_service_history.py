@@ -51,6 +51,7 @@ def ids_of(runs) -> list[UUID]:
 
 
 def newest() -> FlowRun:
+    Home.current().ledger.commit()
     return Home.current().store.flow_runs(RunQuery(limit=1))[0]
 
 
@@ -152,7 +153,7 @@ def test_task_runs_as_a_tree():
     assert [node.run.name.split("-")[0] for node in first.children] == ["double"]
     assert second.run.kind == "subflow"
     assert [found.flow_name for found in history.child_flow_runs(run.id)] == ["child"]
-    assert history.count_states(run.id) == ({}, {"Completed": 3})
+    assert history.count_states(run.id) == ({}, {"Completed": 4})
 
 
 def test_logs_with_those_of_task_runs():
@@ -176,7 +177,7 @@ def test_followed_logs_come_while_the_run_goes_on():
         go_on.wait(20)
         get_run_logger().info("second")
 
-    worker = threading.Thread(target=talking)
+    worker = threading.Thread(target=talking, daemon=True)
     worker.start()
     assert told.wait(20)
     lines = history.follow(newest())
@@ -249,7 +250,7 @@ def test_a_run_of_another_thread_is_cancelled():
     def long() -> None:
         waiting()
 
-    worker = threading.Thread(target=lambda: long(return_state=True))
+    worker = threading.Thread(target=lambda: long(return_state=True), daemon=True)
     worker.start()
     assert started.wait(20)
 
