@@ -3,6 +3,7 @@
 Everything public is imported on first use, so that `import prefect_nb` costs next to nothing.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
         globals()[name] = value
+        if name in ("flow", "task"):
+            _load_in_kernel()
         return value
     if name in _MODULES:
         return import_module(f"prefect_nb.{name}")
@@ -73,6 +76,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def _load_in_kernel() -> None:
+    """In a notebook, importing `flow` or `task` brings magics and live view along."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    shell = get_ipython() if get_ipython is not None else None
+    if hasattr(shell, "kernel"):
+        load_ipython_extension(shell)
 
 
 def load_ipython_extension(ipython: Any) -> None:

@@ -34,7 +34,7 @@ from prefect_nb.model.runs import FlowRun, TaskRun
 from prefect_nb.model.signatures import Signature, check_reserved
 from prefect_nb.model.states import TERMINAL_STATES, Failed, State, StateType
 from prefect_nb.settings import get_settings
-from prefect_nb.tasks import bound_to, check_hooks, current_scope, templated_name
+from prefect_nb.tasks import UNSET_BY_NONE, bound_to, check_hooks, current_scope, templated_name
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,7 +94,7 @@ class Flow(Generic[P, R]):
             task_runner = task_runner()
         self.task_runner: TaskRunner = task_runner or ThreadPoolTaskRunner()
         self.description = description or inspect.getdoc(fn)
-        self.timeout_seconds = None if timeout_seconds is None else float(timeout_seconds)
+        self.timeout_seconds = float(timeout_seconds) if timeout_seconds else None
         self.should_validate_parameters = validate_parameters
         self.persist_result = persist_result
         if persist_result is None and (result_storage is not None or result_serializer is not None):
@@ -318,12 +318,12 @@ class Flow(Generic[P, R]):
     # Variants
 
     def with_options(self, **options: Any) -> Flow[P, R]:
-        """A new flow with some options changed; the others, hooks included, stay."""
+        """A new flow with some options changed; the others, hooks included, stay. None as for tasks."""
         known = inspect.signature(Flow.__init__).parameters
         for option in options:
             if option not in known or option in ("self", "fn"):
                 raise TypeError(f"with_options() got an unexpected option {option!r}")
-        given = {name: value for name, value in options.items() if value is not None}
+        given = {name: value for name, value in options.items() if value is not None or name in UNSET_BY_NONE}
         clone = type(self)(self.fn, **{**self._options(), **given})
         clone.descriptor = self.descriptor
         return clone

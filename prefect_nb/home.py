@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect_nb.exceptions import Fenced, PrefectException
-from prefect_nb.execution import attachment, clock, context, logs, portal, timeouts
+from prefect_nb.execution import attachment, clock, context, futures, logs, portal, timeouts
 from prefect_nb.execution.ledger import Ledger
 from prefect_nb.execution.scope import Scope
 from prefect_nb.interfaces import CacheEntry, Owner, ResultStore, RunQuery, Store
@@ -76,6 +76,7 @@ class Home:
                 if home is None or home._closed:
                     home = cls(settings.home, settings)
                     _homes[str(settings.home)] = home
+                    _drain_with_pool()
         if home.settings is not settings:
             home.settings = settings
         return home
@@ -262,6 +263,16 @@ def _drain_at_exit() -> None:
         os._exit(74)
 
 
+def _drain_with_pool() -> None:
+    """A process made by multiprocessing may end without the interpreter's own last steps."""
+    if "multiprocessing.process" not in sys.modules:
+        return
+    from multiprocessing import process, util
+
+    if process.parent_process() is not None:
+        util.Finalize(None, _drain_at_exit, exitpriority=0)
+
+
 def _forget_all() -> None:
     """A forked child has nothing of its parent's: it opens the home for itself when it needs one."""
     global _homes_lock
@@ -271,6 +282,7 @@ def _forget_all() -> None:
         home.ledger.forget()
     _homes.clear()
     context.forget()
+    futures.forget()
     logs.emit_to.set(None)
     portal.forget()
     timeouts.forget()
@@ -282,6 +294,6 @@ if hasattr(os, "register_at_fork"):
 
 RootHook = Callable[[Home, UUID], Callable[[], None] | None]
 root_hooks: list[RootHook] = []
-"""Called when a flow run starts that no other encloses; what they return is called when it has ended."""
+"""Called when a flow run starts that no other of this process encloses; what they return is called when it has ended."""
 
 __all__ = ["CRASH_MESSAGE", "DATABASE", "Fenced", "Home", "close_all", "root_hooks"]

@@ -34,6 +34,9 @@ R = TypeVar("R")
 __all__ = ["Task", "exponential_backoff", "task", "task_input_hash"]
 
 _MAX_DELAYS = 50
+UNSET_BY_NONE = frozenset(
+    {"log_prints", "persist_result", "refresh_cache", "result_serializer", "result_storage", "result_storage_key"}
+)
 HOOK_KINDS = ("completion", "failure", "running")
 
 
@@ -88,13 +91,14 @@ class Task(Generic[P, R]):
         self.retries = settings.task_default_retries if retries is None else retries
         if retry_delay_seconds is None:
             retry_delay_seconds = settings.task_default_retry_delay_seconds
-        self.retry_delay_seconds = retry_delay_seconds
+        self._delays_asked = retry_delay_seconds
+        self.retry_delay_seconds = retry_delay_seconds(self.retries) if callable(retry_delay_seconds) else retry_delay_seconds
         self.retry_delays = retry_delays(self.retries, retry_delay_seconds)
         if retry_jitter_factor is not None and retry_jitter_factor < 0:
             raise ValueError("`retry_jitter_factor` must be >= 0.")
         self.retry_jitter_factor = retry_jitter_factor
         self.retry_condition_fn = _check_condition(retry_condition_fn)
-        self.timeout_seconds = None if timeout_seconds is None else float(timeout_seconds)
+        self.timeout_seconds = float(timeout_seconds) if timeout_seconds else None
         self.log_prints = log_prints
         self.refresh_cache = settings.tasks_refresh_cache if refresh_cache is None else refresh_cache
         self.cache_expiration = cache_expiration
@@ -299,14 +303,18 @@ class Task(Generic[P, R]):
     # Variants
 
     def with_options(self, **options: Any) -> Task[P, R]:
-        """A new task with some options changed; the others, hooks and key stay. Empty `tags` leave the old ones."""
+        """A new task with some options changed; the others, hooks and key stay.
+
+        Empty `tags` leave the old ones, and so does None for most options; for what may be inherited from a flow or a
+        setting (see `UNSET_BY_NONE`) it takes the option back. `timeout_seconds=0` takes the timeout back.
+        """
         known = inspect.signature(Task.__init__).parameters
         for option in options:
             if option not in known or option in ("self", "fn"):
                 raise TypeError(f"with_options() got an unexpected option {option!r}")
         if not options.get("tags"):
             options.pop("tags", None)
-        given = {name: value for name, value in options.items() if value is not None}
+        given = {name: value for name, value in options.items() if value is not None or name in UNSET_BY_NONE}
         if given.get("cache_key_fn") is not None and "cache_policy" not in given:
             given["cache_policy"] = None
         clone = Task(self.fn, **{**self._options(), **given})
@@ -322,6 +330,7 @@ class Task(Generic[P, R]):
             "retry_condition_fn", "viz_return_value",
         )  # fmt: skip
         options: dict[str, Any] = {name: getattr(self, name) for name in names}
+        options["retry_delay_seconds"] = self._delays_asked
         if self.cache_key_fn is None and self.cache_policy != policies.DEFAULT:
             options["cache_policy"] = self.cache_policy
         for kind in ("completion", "failure", "running", "rollback", "commit"):

@@ -20,7 +20,7 @@ from prefect_nb.bodies.document import Notebook
 from prefect_nb.bodies.kernels import Kernel, describe_exit
 from prefect_nb.bodies.outputs import CellOutputs, Displays, Message
 from prefect_nb.bodies.saving import Saver
-from prefect_nb.exceptions import KernelDied, NotebookError
+from prefect_nb.exceptions import KernelDied
 
 logger = logging.getLogger("prefect_nb.notebook")
 
@@ -29,7 +29,7 @@ TIMEOUT_GRACE = 1.0
 _POLL = 0.1
 _LATE_OUTPUT = 4.0
 """Seconds to wait for the rest of a cell's output after the kernel has said that the cell is done."""
-_SHUTDOWN = 3.0
+_SHUTDOWN = 4.0
 _ORDERLY = ("completed", "failed")
 _MAX_MESSAGE = 1_000
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -259,9 +259,7 @@ class CellLoop:
 
     def _close(self) -> None:
         """Have the kernel finish what is under way, and take in the outputs that come late."""
-        if not self._closing:
-            return
-        request = self._kernel.execute(self._closing, {}, silent=True)
+        request = self._kernel.leave(self._closing)
         replied = idle = False
         while not (replied and idle) and self._stop is None:
             for message in self._kernel.messages(_POLL, self._left_out):
@@ -297,6 +295,3 @@ def _place(cell: Cell, cells: Sequence[Cell]) -> str:
 
 def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
-
-
-__all__ = ["CellLoop", "NotebookError", "Stop"]

@@ -27,6 +27,7 @@ _LAST_WORDS = 2_000
 # Where the parts of a message on the wire are (after its signature), and when one is worth a look before decoding it.
 _HEADER, _PARENT, _CONTENT = 1, 2, 4
 _LARGE = 1_000_000
+_LEAVE_SECONDS = 1.0
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -72,6 +73,7 @@ class Kernel:
         self.name = name
         self.language_info: dict[str, Any] | None = None
         self.was_killed = False
+        self._leaves = False
         self._folder = folder
         self._environment = environment
         self._startup_seconds = startup_seconds
@@ -200,6 +202,16 @@ class Kernel:
                         continue
                 yield session.deserialize(parts)
 
+    def leave(self, closing: str) -> str:
+        """Have it execute this last code and then end by itself; returns the request's id.
+
+        Asked to shut down from outside, ipykernel 7 sometimes waits for a thread that waits for it; told so by its own
+        code, it does not.
+        """
+        self._leaves = True
+        # It ends when this code has; asked first, it does so even if what follows fails.
+        return self.execute("get_ipython().ask_exit()\n" + closing, {}, silent=True)
+
     # Its process
 
     @property
@@ -239,6 +251,8 @@ class Kernel:
             self._open.close()
 
     def _shut_down(self, grace: float) -> None:
+        if self._leaves:
+            self._await_exit(_LEAVE_SECONDS)
         if self.exit_code is None and grace > 0:
             self._client.shutdown()
             self._await_exit(grace)

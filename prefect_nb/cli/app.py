@@ -15,6 +15,7 @@ from prefect_nb.cli.group import Group
 from prefect_nb.cli.run import run
 from prefect_nb.cli.task_runs import task_run
 from prefect_nb.cli.version import version
+from prefect_nb.exceptions import PrefectSignal
 
 
 class App(Group):
@@ -40,7 +41,7 @@ class App(Group):
         except BrokenPipeError:
             errors.silence()
             code = errors.FAILED
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt, PrefectSignal) as error:
             if _debugging(args):
                 raise
             errors.show(error)

@@ -1,10 +1,9 @@
 """`prefect-nb version`."""
 
+import importlib.metadata
 import platform
 
 import click
-
-from prefect_nb import __version__
 
 
 @click.command()
@@ -15,5 +14,5 @@ def version() -> None:
     Example:
       prefect-nb version
     """
-    click.echo(f"prefect_nb {__version__}")
+    click.echo(f"prefect_nb {importlib.metadata.version('prefect-nb')}")
     click.echo(f"Python     {platform.python_version()} on {platform.system()}")

@@ -121,6 +121,8 @@ def judge_task(outcome: c.Outcome) -> State[Any]:
     """The state that a task body's outcome means."""
     match outcome:
         case c.Returned(value):
+            if isinstance(value, State) and not value.is_final():
+                return Failed(message="1/1 states are not final.", data=value)
             return value if isinstance(value, State) else Completed(data=value)
         case c.Raised(error):
             return Failed(message=f"Task run encountered an exception {describe(error)}", data=error)

@@ -85,4 +85,4 @@ def _find(execution: RecordingTask, key: str) -> State[Any] | None:
 def _warn_no_key(execution: RecordingTask, error: Exception) -> None:
     reason = str(error) if isinstance(error, Unhashable) else f"{type(error).__name__}: {error}"
     text = f"Task run {execution.run.name!r} is not cached, because its cache key cannot be computed: {reason}"
-    logs.task_run_logger(execution.run, execution.task).error("%s", text)
+    logs.task_run_logger(execution.run, execution.task).warning("%s", text)

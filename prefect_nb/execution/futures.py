@@ -114,6 +114,12 @@ class PrefectFutureList(list[PrefectFuture[R]]):
         return values
 
 
+def forget() -> None:
+    """After a fork: the lock may have been held by a thread that exists only in the parent."""
+    global _lock
+    _lock = threading.Lock()
+
+
 class DoneAndNotDoneFutures(NamedTuple):
     """What `wait` returns."""
 

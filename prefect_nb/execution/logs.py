@@ -138,7 +138,9 @@ class _RunHandler(logging.Handler):
             if sink is not None and (flow_run_id or task_run_id):
                 at_us = int(record.created * 1_000_000)
                 sink(LogLine(at_us, record.levelno, record.name, message, flow_run_id, task_run_id))
-            if show_on_console:
+            # In a notebook the view and the traceback say it already.
+            said = record.exc_info is not None and in_notebook()
+            if show_on_console and not said:
                 # The traceback is kept; on the console the exception itself, raised to the caller, shows it.
                 _show(record, clip(record.getMessage()))
         except Exception:

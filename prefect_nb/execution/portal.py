@@ -67,6 +67,8 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def forget() -> None:
     """After a fork: the loops' threads exist only in the parent."""
+    global _lock
+    _lock = threading.Lock()
     _loops.clear()
     _tasks.clear()
     _depth.__dict__.clear()

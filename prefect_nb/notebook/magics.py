@@ -22,7 +22,7 @@ from prefect_nb.service import history
 _INSTEAD = {"flow": "prefect"}
 """What a magic is called where another extension has its name already: ipyflow owns `%flow`."""
 
-_SUFFIX = re.compile(r"get_ipython\(\)\.run_cell_magic\('(\w+)', ")
+_CALL = re.compile(r"get_ipython\(\)\.run_cell_magic\('(\w+)', ")
 
 
 def _flow_parser(magic: str) -> Parser:
@@ -221,7 +221,7 @@ class Await:
 
     def __call__(self, lines: list[str]) -> list[str]:
         """The lines, with `await` before the call of such a magic."""
-        found = _SUFFIX.match(lines[0]) if len(lines) == 1 else None
+        found = _CALL.match(lines[0]) if len(lines) == 1 else None
         if found is None or found[1] not in self._names:
             return lines
         call = ast.parse(lines[0], mode="eval").body

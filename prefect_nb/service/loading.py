@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from prefect_nb.exceptions import MissingFlowError, ObjectNotFound, ScriptError, UnspecifiedFlowError
+from prefect_nb.exceptions import MissingFlowError, ObjectNotFound, PrefectSignal, ScriptError, UnspecifiedFlowError
 from prefect_nb.flows import Flow
 from prefect_nb.service.text import did_you_mean
 from prefect_nb.tasks import Task
@@ -152,7 +152,7 @@ def _import_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, PrefectSignal):
         raise
     except BaseException as error:  # SystemExit too: a file that exits defines nothing
         del sys.modules[name]
@@ -175,7 +175,7 @@ def _import_module(name: str) -> ModuleType:
                 f"There is no module {error.name!r}. Run this where `import {name}` works, or give the file's path."
             ) from None
         raise _script_error(name, error, None) from error
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, PrefectSignal):
         raise
     except BaseException as error:
         raise _script_error(name, error, None) from error

@@ -5,13 +5,16 @@ Laws:
    one beside a write-ahead log, is damage and never the beginning of a new history.
 2. Everything is written in `BEGIN IMMEDIATE` under the writer lock; only its holder checkpoints.
 3. Reads have connections of their own, and never wait for a writer.
-4. A forked child uses nothing its parent opened: SQLite's bookkeeping of file locks does not survive a fork.
+4. A forked child uses nothing its parent opened: SQLite's bookkeeping of file locks does not survive a fork. So the
+   parent closes its connections before it forks, and both open their own when they next need one.
 """
 
 import logging
 import os
 import sqlite3
 import stat
+import threading
+import time
 import uuid
 import weakref
 from collections import deque
@@ -32,6 +35,7 @@ CHECKPOINT_BYTES = 4 * 1024 * 1024
 _ALWAYS_CHECKED_BYTES = 1024 * 1024
 _CHECKED_AFTER_CRASH_BYTES = 64 * 1024 * 1024
 _IDLE_READERS = 8
+_FORK_SECONDS = 2.0
 
 _FULL = {sqlite3.SQLITE_FULL}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -63,6 +67,8 @@ class Database:
         self._wal = Path(f"{path}-wal")
         self._lock = WriterLock.share(path.with_name(f"{path.name}.lock"))
         self._readers: deque[sqlite3.Connection] = deque()
+        self._reading = 0
+        self._readers_guard = threading.Lock()
         self._writer: sqlite3.Connection | None = None
         self._closed = False
         self._inherited = False
@@ -102,8 +108,7 @@ class Database:
                 reader.close()
                 raise
             self._readers.append(reader)
-            self._writer = connection = self._connect("rw")
-            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            self._writer = connection = self._connect_writer()
             if version < self._schema.version:
                 with self._lock:
                     migrate(connection, self._schema)
@@ -111,7 +116,6 @@ class Database:
             if mode != self._journal.lower():
                 logger.warning("%s: this file system cannot hold a write-ahead log; using a slower journal.", self.path)
                 self._journal = str(mode).upper()
-            connection.execute("PRAGMA wal_autocheckpoint = 0")
         self._inode = os.stat(self.path).st_ino
 
     def _create(self) -> None:
@@ -190,6 +194,12 @@ class Database:
         # A rollback journal left by a crash has to be rolled back by whoever reads first.
         return "ro" if self._journal == "WAL" and not Path(f"{self.path}-journal").exists() else "rw"
 
+    def _connect_writer(self) -> sqlite3.Connection:
+        connection = self._connect("rw")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        return connection
+
     def _connect(self, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
         return _configured(
             sqlite3.connect(
@@ -212,11 +222,13 @@ class Database:
         """
         self._usable()
         with self._lock:
-            connection = self._writer
-            if connection is None:
+            if self._closed:
                 raise self._gone()
             with self._translated():
                 self._still_there()
+                connection = self._writer
+                if connection is None:
+                    connection = self._writer = self._connect_writer()
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield connection
@@ -237,20 +249,26 @@ class Database:
             StoreUnavailable, StoreDamaged: it cannot be read.
         """
         self._usable()
-        with self._translated():
-            try:
-                connection = self._readers.pop()
-            except IndexError:
-                connection = self._connect(self._read_mode())
-            try:
-                yield connection
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                if self._closed or len(self._readers) >= _IDLE_READERS:
-                    connection.close()
-                else:
-                    self._readers.append(connection)
+        with self._readers_guard:
+            self._reading += 1
+        try:
+            with self._translated():
+                try:
+                    connection = self._readers.pop()
+                except IndexError:
+                    connection = self._connect(self._read_mode())
+                try:
+                    yield connection
+                finally:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    if self._closed or len(self._readers) >= _IDLE_READERS:
+                        connection.close()
+                    else:
+                        self._readers.append(connection)
+        finally:
+            with self._readers_guard:
+                self._reading -= 1
 
     def problems(self) -> list[str]:
         """What SQLite's own integrity check finds."""
@@ -281,6 +299,33 @@ class Database:
             except (PrefectException, sqlite3.Error) as error:
                 logger.warning("%s could not be closed in good order: %s", self.path, error)
         self._lock.close()
+
+    # -- forks
+
+    def rest(self, seconds: float) -> bool:
+        """Close every connection and open none until `go_on`. False if one is in use for longer than `seconds`."""
+        deadline = time.monotonic() + seconds
+        if self._lock not in _paused:
+            if not self._lock.pause(seconds):
+                return False
+            _paused.append(self._lock)
+        self._readers_guard.acquire()
+        while self._reading:
+            self._readers_guard.release()
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.0005)
+            self._readers_guard.acquire()
+        while self._readers:
+            self._readers.pop().close()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+        return True
+
+    def go_on(self) -> None:
+        """Work again; connections are opened when they are needed."""
+        self._readers_guard.release()
 
     # -- the write-ahead log
 
@@ -372,15 +417,37 @@ def _room(directory: Path) -> int:
         return CHECKPOINT_BYTES
 
 
+_resting: list[Database] = []
+_paused: list[WriterLock] = []
+
+
+def _rest_before_fork() -> None:
+    _resting.extend(database for database in list(_open_databases) if database.rest(_FORK_SECONDS))
+
+
+def _go_on_in_parent() -> None:
+    while _resting:
+        _resting.pop().go_on()
+    while _paused:
+        _paused.pop().go_on()
+
+
 def _forget_in_child() -> None:
     for database in list(_open_databases):
         database._inherited = True
+        if database in _resting:
+            continue
+        # It was in use for too long to be closed in time.
         _inherited_paths.add(os.path.realpath(database.path))
         # Kept from the garbage collector, which would close them.
         _inherited_connections.extend(database._readers)
         if database._writer is not None:
             _inherited_connections.append(database._writer)
+    _resting.clear()
+    _paused.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
+    os.register_at_fork(
+        before=_rest_before_fork, after_in_parent=_go_on_in_parent, after_in_child=_forget_in_child
+    )

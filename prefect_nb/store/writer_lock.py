@@ -86,6 +86,14 @@ class WriterLock:
         finally:
             self._threads.release()
 
+    def pause(self, seconds: float) -> bool:
+        """Keep this process's other threads from writing, until `go_on`; False if one writes for longer than that."""
+        return self._threads.acquire(timeout=seconds)
+
+    def go_on(self) -> None:
+        """Let them write again."""
+        self._threads.release()
+
     def _wait(self) -> None:
         start = time.monotonic()
         reported = False

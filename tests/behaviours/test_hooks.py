@@ -1,11 +1,15 @@
 """Hooks: who is called, with what, when, and what their errors do."""
 
+import asyncio
+import threading
 from functools import partial
 
 import pytest
 
 from prefect_nb import flow, task
+from prefect_nb.exceptions import CancelledRun
 from prefect_nb.logging import flow_run_logger, task_run_logger
+from prefect_nb.service import control
 from prefect_nb.states import Failed, StateType
 
 TASK_HOOKS = ["on_completion", "on_failure", "on_running", "on_rollback", "on_commit"]
@@ -342,3 +346,35 @@ def test_a_hook_may_log(history):
     lines = {line.message: line for line in history.logs()}
     assert lines["from the task's hook"].task_run_id == history.task_runs()[0].id
     assert lines["from the flow's hook"].flow_run_id == history.flow_runs()[0].id
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_cancel_by_somebody_fires_on_cancellation(colour, log, history):
+    started = threading.Event()
+    options = {"on_cancellation": [log.hook("cancelled")], "on_failure": [log.hook("failed")]}
+
+    def cancel_it():
+        assert started.wait(30)
+        (run,) = history.flow_runs()
+        control.cancel(run, reason="enough")
+
+    if colour == "sync":
+
+        @flow(**options)
+        def f():
+            started.set()
+            threading.Event().wait(60)
+    else:
+
+        @flow(**options)
+        async def f():
+            started.set()
+            await asyncio.sleep(60)
+
+    canceller = threading.Thread(target=cancel_it)
+    canceller.start()
+    with pytest.raises(CancelledRun, match="enough"):
+        asyncio.run(f()) if colour == "async" else f()
+    canceller.join(30)
+    assert log == [("cancelled", "f", "Cancelled")]
+    assert [run.state_type for run in history.flow_runs()] == [StateType.CANCELLED]

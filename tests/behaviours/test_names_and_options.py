@@ -229,6 +229,15 @@ def test_with_options_of_a_flow():
 
 
 @pytest.mark.parametrize("make", [task, flow])
+def test_options_that_with_options_takes_back(make):
+    work = make(persist_result=True, log_prints=True, result_serializer="json", timeout_seconds=5)(lambda: None)
+    bare = work.with_options(persist_result=None, log_prints=None, result_serializer=None, timeout_seconds=0)
+    assert (bare.persist_result, bare.log_prints, bare.result_serializer, bare.timeout_seconds) == (None,) * 4
+    same = work.with_options(timeout_seconds=None, retries=None)
+    assert (same.timeout_seconds, same.retries) == (5.0, 0)
+
+
+@pytest.mark.parametrize("make", [task, flow])
 def test_an_unknown_option(make):
     with pytest.raises(TypeError, match="nope"):
         make(lambda: None).with_options(nope=1)

@@ -211,6 +211,12 @@ def test_exponential_backoff():
     assert exponential_backoff(10)(5) == [10, 20, 40, 80, 160]
 
 
+def test_computed_delays_can_be_read():
+    work = task(retries=3, retry_delay_seconds=exponential_backoff(2))(lambda: None)
+    assert work.retry_delay_seconds == [2, 4, 8]
+    assert work.with_options(retries=2).retry_delay_seconds == [2, 4]
+
+
 def test_too_many_delays():
     with pytest.raises(ValueError, match="50"):
         task(retries=51, retry_delay_seconds=[1.0] * 51)(lambda: None)

@@ -231,3 +231,29 @@ def test_a_child_in_a_submitted_task(history):
     assert parent() == {"value": 1}
     runs = {run.flow_name: run for run in history.flow_runs()}
     assert runs["child"].parent_flow_run_id == runs["parent"].id
+
+
+def test_a_resumed_parent_does_not_run_a_kept_child_again(history):
+    counts = {"child": 0, "other": 0, "parent": 0}
+
+    @flow(persist_result=True)
+    def kept():
+        counts["child"] += 1
+        return "kept"
+
+    @flow
+    def not_kept():
+        counts["other"] += 1
+
+    @flow
+    def parent():
+        counts["parent"] += 1
+        value = kept()
+        not_kept()
+        if counts["parent"] == 1:
+            raise ValueError
+        return value
+
+    state = parent(return_state=True)
+    assert parent.resume(state.state_details.flow_run_id) == "kept"
+    assert counts == {"child": 1, "other": 2, "parent": 2}

@@ -81,7 +81,7 @@ def test_a_failing_call_with_return_state(call):
     assert isinstance(state.result(raise_on_failure=False), ValueError)
 
 
-@pytest.mark.parametrize("make", [Failed, Crashed, Cancelled, Paused, Completed])
+@pytest.mark.parametrize("make", [Failed, Crashed, Cancelled, Completed])
 def test_a_returned_state_is_the_runs_state_and_comes_back(call, make):
     @task
     def t():
@@ -90,6 +90,17 @@ def test_a_returned_state_is_the_runs_state_and_comes_back(call, make):
     state = call(t)
     assert is_state(state)
     assert (state.type, state.message) == (make().type, "by hand")
+
+
+@pytest.mark.parametrize("make", [Paused, Pending, Running, Scheduled])
+def test_a_returned_state_that_is_no_end_fails_the_run(call, make):
+    @task
+    def t():
+        return make()
+
+    state = call(lambda: t(return_state=True))
+    assert state.is_failed()
+    assert "not final" in state.message
 
 
 def test_a_returned_failed_state_is_retried():

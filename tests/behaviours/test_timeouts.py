@@ -127,6 +127,7 @@ def test_the_timeout_is_a_float():
     assert isinstance(task(timeout_seconds=10)(lambda: None).timeout_seconds, float)
     assert isinstance(flow(timeout_seconds=10)(lambda: None).timeout_seconds, float)
     assert flow(lambda: None).timeout_seconds is None
+    assert task(timeout_seconds=0)(lambda: None).timeout_seconds is None
 
 
 def test_a_sub_flows_timeout_does_not_end_the_parent():

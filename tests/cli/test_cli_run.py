@@ -93,6 +93,17 @@ def test_a_file_that_does_not_import(invoke, folder: Path):
     assert "Traceback (most" not in result.stderr
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_before_there_is_a_run(shell, folder: Path, prefect_nb_home: Path, name: str, code: int):
+    (folder / "slow_import.py").write_text(f"import os, signal\nos.kill(os.getpid(), signal.{name})\n")
+
+    result = shell("run", "slow_import.py:f")
+
+    assert result.returncode == code
+    assert "Traceback" not in result.stderr
+    assert not prefect_nb_home.exists()
+
+
 def test_a_damaged_history_is_left_alone(shell, prefect_nb_home: Path):
     assert shell("run", "flows.py:work").returncode == 0
     database = prefect_nb_home / "prefect_nb.db"

@@ -8,14 +8,25 @@ from hypothesis import strategies as st
 from prefect_nb.engine import commands as c
 from prefect_nb.engine.task_run import Steps
 from prefect_nb.exceptions import RunCancelled
-from prefect_nb.model.states import MOVES, TERMINAL_STATES, Cancelled, Completed, Crashed, Failed, State, StateType
+from prefect_nb.model.states import (
+    MOVES,
+    TERMINAL_STATES,
+    Cancelled,
+    Completed,
+    Crashed,
+    Failed,
+    Pending,
+    Running,
+    State,
+    StateType,
+)
 
 Draw = Callable[..., Any]
 
-FINAL_STATES = st.sampled_from([Completed, Failed, Cancelled, Crashed])
+ANY_STATE = st.sampled_from([Completed, Failed, Cancelled, Crashed, Running, Pending])
 OUTCOMES = st.one_of(
     st.builds(c.Returned, st.integers()),
-    st.builds(c.Returned, FINAL_STATES.map(lambda make: make(message="made by hand"))),
+    st.builds(c.Returned, ANY_STATE.map(lambda make: make(message="made by hand"))),
     st.builds(c.Raised, st.builds(ValueError, st.text())),
     st.builds(c.TimedOut, st.builds(TimeoutError, st.text())),
     st.builds(c.Interrupted, st.sampled_from([KeyboardInterrupt(), SystemExit(1)]), st.text()),
@@ -104,7 +115,7 @@ def _answer(command: c.Command, told: Told, draw: Draw, outcomes: Any) -> Any:
         case c.Keep():
             return draw(st.sampled_from([None, object(), Failed(message="no room")]))
         case c.Conclude(value):
-            return value if isinstance(value, State) else Completed(data=value)
+            return value if isinstance(value, State) and value.is_final() else Completed(data=value)
         case c.Translate(error):
             return error
     raise AssertionError(command)

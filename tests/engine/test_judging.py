@@ -33,6 +33,8 @@ from prefect_nb.model.states import (
     [
         (c.Returned(1), StateType.COMPLETED, "Completed"),
         (c.Returned(Failed(name="Mine")), StateType.FAILED, "Mine"),
+        (c.Returned(Running()), StateType.FAILED, "Failed"),
+        (c.Returned(Pending(name="NotReady")), StateType.FAILED, "Failed"),
         (c.Raised(ValueError("x")), StateType.FAILED, "Failed"),
         (c.TimedOut(TimeoutError("x")), StateType.FAILED, "TimedOut"),
         (c.Interrupted(KeyboardInterrupt(), "x"), StateType.CRASHED, "Crashed"),

@@ -4,6 +4,7 @@ import stat
 from pathlib import Path
 
 import harness
+
 from prefect_nb.home import Home
 from prefect_nb.model.runs import Run
 from prefect_nb.model.states import TERMINAL_STATES, StateType

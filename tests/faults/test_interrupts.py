@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from audit import audit
-from harness import executions, flow_runs, only_flow_run, opened, run, started, states, succeed, task_runs, wait_until
+from harness import executions, flow_runs, only_flow_run, opened, started, states, succeed, task_runs, wait_until
 
 from prefect_nb import flow, task
 from prefect_nb.exceptions import CancelledRun
@@ -59,11 +59,11 @@ def _mapped_runs(here: Home) -> list[TaskRun]:
 
 def test_what_was_reported_done_is_in_the_history_after_a_kill(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    for round in range(3):
+    for turn in range(3):
         with started("stories.py", home, "two_hundred") as process:
             assert process.wait() == 0, process.errors
         with opened(home) as here:
-            assert states(task_runs(here)) == {"Completed": 200 * (round + 1)}
+            assert states(task_runs(here)) == {"Completed": 200 * (turn + 1)}
             assert all(flow_run.state_type is StateType.COMPLETED for flow_run in flow_runs(here))
     audit(home)
 
@@ -83,12 +83,12 @@ def test_a_cancel_that_meets_the_end_leaves_one_final_state() -> None:
     here = Home.current()
     begun = threading.Event()
     ended: dict[str, int] = {}
-    for round in range(60):
+    for turn in range(60):
         begun.clear()
-        canceller = threading.Thread(target=_cancel, args=(here, begun, (round % 10) * 0.0005))
+        canceller = threading.Thread(target=_cancel, args=(here, begun, (turn % 10) * 0.0005))
         canceller.start()
         try:
-            state = short((round % 6) * 0.001, return_state=True)
+            state = short((turn % 6) * 0.001, return_state=True)
             ended[state.name] = ended.get(state.name, 0) + 1
         except (CancelledRun, KeyboardInterrupt):
             ended["raised"] = ended.get("raised", 0) + 1

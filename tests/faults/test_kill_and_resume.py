@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from audit import audit
-from harness import committed, executions, only_flow_run, opened, run, started, states, succeed, task_runs, wait_until
+from harness import committed, executions, only_flow_run, opened, started, states, task_runs, wait_until
 
 from prefect_nb.model.states import StateType
 

@@ -1,6 +1,5 @@
 """Crash after crash, take-overs from a process that lives, and retries across a crash."""
 
-import os
 import signal
 import time
 from pathlib import Path
@@ -80,9 +79,9 @@ def test_a_flow_that_gets_further_each_time_is_not_given_up(tmp_path: Path) -> N
     audit(home)
 
 
-@pytest.mark.parametrize("round", range(3))
+@pytest.mark.parametrize("turn", range(3))
 @pytest.mark.parametrize("story", ["gate", "idle"])
-def test_a_stopped_owner_that_was_replaced_writes_nothing_more(story: str, round: int, tmp_path: Path) -> None:
+def test_a_stopped_owner_that_was_replaced_writes_nothing_more(story: str, turn: int, tmp_path: Path) -> None:
     home = tmp_path / "home"
     at, go = ("at-2", "go-2") if story == "gate" else ("at-body", "go-body")
     with started("stories.py", home, story) as old:
@@ -97,17 +96,17 @@ def test_a_stopped_owner_that_was_replaced_writes_nothing_more(story: str, round
         with started("stories.py", home, story, "resume", flow_run.id) as polite:
             assert polite.wait() == 1
             assert "NotResumable" in polite.errors
-        if round != 1:
+        if turn != 1:
             (tmp_path / go).touch()
         with started("stories.py", home, story, "resume", flow_run.id, "--force") as new:
-            if round == 1:  # the old one wakes up while the new one is at it
+            if turn == 1:  # the old one wakes up while the new one is at it
                 wait_until(lambda: _epoch(home) == 2, "taken over")
                 old.signal(signal.SIGCONT)
                 _ends_fenced(old)
                 (tmp_path / go).touch()
             assert new.wait() == 0, new.errors
         before = _history(home)
-        if round != 1:
+        if turn != 1:
             old.signal(signal.SIGCONT)
             _ends_fenced(old)
         assert _history(home) == before
@@ -154,8 +153,6 @@ def test_an_owner_whose_task_holds_the_interpreter_is_not_taken_for_dead(tmp_pat
     with opened(home) as here:
         assert only_flow_run(here).state_type is StateType.COMPLETED
     audit(home)
-
-
 
 
 def test_after_a_crash_in_its_delay_a_task_has_the_attempts_and_the_time_that_were_left(tmp_path: Path) -> None:

@@ -501,12 +501,15 @@ store.flow_id("a")
 child = os.fork()
 if child == 0:
     refused = 0
-    for use in (lambda: store.flow_id("b"), store.owners, lambda: SqliteStore.open(home)):
+    for use in (lambda: store.flow_id("b"), store.owners, store.check):
         try:
             use()
         except StoreUnavailable as error:
             refused += "spawn" in str(error)
     store.close()
+    own = SqliteStore.open(home)
+    own.flow_id("b")
+    own.close()
     SqliteStore.open(home / "another").close()
     os._exit(refused)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3

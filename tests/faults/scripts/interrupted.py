@@ -7,6 +7,8 @@ import sys
 import threading
 import time
 
+from notes import say
+
 from prefect_nb import flow, task
 
 
@@ -45,4 +47,4 @@ for n in range(int(sys.argv[1])):
         (loop if n % 3 else mapping)()
     except KeyboardInterrupt:
         interrupted += 1
-print(interrupted)
+say(interrupted)

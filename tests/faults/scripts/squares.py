@@ -3,7 +3,7 @@
 import sys
 from uuid import UUID
 
-from notes import note
+from notes import note, say
 
 from prefect_nb import flow, task
 
@@ -25,6 +25,6 @@ def squares(count: int) -> int:
 
 if __name__ == "__main__":
     if sys.argv[1] == "start":
-        print(squares(int(sys.argv[2])))
+        say(squares(int(sys.argv[2])))
     else:
-        print(squares.resume(UUID(sys.argv[2]), force="--force" in sys.argv))
+        say(squares.resume(UUID(sys.argv[2]), force="--force" in sys.argv))

@@ -6,12 +6,15 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-from notes import note
+from notes import note, say
 
 from prefect_nb import flow, task
+from prefect_nb.home import Home, close_all
 from prefect_nb.task_runners import ThreadPoolTaskRunner
 
 
@@ -122,18 +125,25 @@ def retrying() -> str:
     return fails_twice()
 
 
+def leave_after(act: Callable[[], object]) -> None:
+    """What a forked child does, as `multiprocessing` has it: its work, and no return into its parent's frames."""
+    code = 1
+    try:
+        act()
+        close_all()
+        code = 0
+    except BaseException as error:
+        note(f"{type(error).__name__}: {error}")
+    finally:
+        os._exit(code)
+
+
 @flow
 def forks() -> int:
     """The child of a fork, in the middle of a flow, runs a flow of its own."""
     step(1)
     if os.fork() == 0:
-        try:
-            in_child()
-            step(3)
-        except BaseException as error:
-            note(f"{type(error).__name__}: {error}")
-            os._exit(1)
-        sys.exit(0)
+        leave_after(lambda: (in_child(), step(3)))
     _, status = os.wait()
     step(4)
     return os.waitstatus_to_exitcode(status)
@@ -150,15 +160,45 @@ def pools() -> list[int]:
 
     step(1)
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        answers = pool.map(in_pool, range(4))
+        answers = pool.map(run_in_pool, range(4))
         pool.close()
         pool.join()
     return answers
 
 
+def run_in_pool(n: int) -> int:
+    return in_pool(n)
+
+
 @flow
 def in_pool(n: int) -> int:
     return step(n)
+
+
+@flow
+def falls_through() -> None:
+    """The child of a fork does not leave: it goes on where its parent does, and ends where that ends."""
+    step(0)
+    child = os.fork()
+    for n in range(1, 21):
+        step(n)
+    if child:
+        os.waitpid(child, 0)
+
+
+@flow
+def forks_often() -> int:
+    """Many threads are busy with the history while others fork; each child runs a task of its own."""
+    busy = step.map(range(2_000))
+    failed = 0
+    for n in range(20):
+        child = os.fork()
+        if child == 0:
+            leave_after(partial(step, n))
+        failed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        len(Home.current().store.owners())
+    busy.wait()
+    return failed
 
 
 class Unspeakable(Exception):
@@ -174,11 +214,13 @@ class Unpicklable(Exception):
 
 @task(persist_result=True)
 def raises(kind: str) -> None:
-    raise {"unspeakable": Unspeakable, "unpicklable": Unpicklable, "surrogate": _surrogate}[kind]()
-
-
-def _surrogate() -> Exception:
-    return ValueError("a name that is no text: \udcff")
+    makes: dict[str, Callable[[], Exception]] = {
+        "unspeakable": Unspeakable,
+        "unpicklable": Unpicklable,
+        "surrogate": lambda: ValueError("a name that is no text: \udcff"),
+    }
+    error = makes[kind]()
+    raise error
 
 
 @flow
@@ -205,6 +247,6 @@ if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
     story = globals()[name]
     if arguments[:1] == ["resume"]:
-        print(story.resume(UUID(arguments[1]), force="--force" in arguments))
+        say(story.resume(UUID(arguments[1]), force="--force" in arguments))
     else:
-        print(story(*arguments))
+        say(story(*arguments))
