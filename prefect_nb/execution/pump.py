@@ -35,9 +35,14 @@ def submit(execution: TaskExecution, runner: Runner, scope: Scope) -> PrefectFut
     if reusable is not None:
         execution.finish(reusable)
         return future
-    scope.futures.add(future)
     pumped = Pumped(execution, runner, contextvars.copy_context())
-    pumped.advance()
+    try:
+        scope.futures.add(future)
+        pumped.advance()
+    except BaseException:  # a signal, before the run had begun: nobody has to wait for it
+        if execution.run.events == 0:
+            scope.futures.discard(future)
+        raise
     if pumped.interrupt is not None:  # the run has heard of it; the submitter has to, too
         raise pumped.interrupt
     return future

@@ -5,6 +5,7 @@ import queue
 import re
 import sys
 import time
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from jupyter_client.manager import KernelManager
@@ -59,7 +60,9 @@ class Kernel:
     """A kernel with the extension loaded."""
 
     def __init__(self, environment: dict[str, str]) -> None:
-        self._manager = KernelManager(transport="ipc")
+        # A folder of its own for the sockets: their default place is shared by all kernels started from one folder.
+        self._folder = TemporaryDirectory(prefix="pnb-")
+        self._manager = KernelManager(transport="ipc", connection_file=f"{self._folder.name}/kernel.json")
         command = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         self._manager.kernel_spec.argv = command
         self._manager.start_kernel(env=environment)
@@ -111,3 +114,4 @@ class Kernel:
         """End the kernel."""
         self._client.stop_channels()
         self._manager.shutdown_kernel(now=True)
+        self._folder.cleanup()
