@@ -3,45 +3,47 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 import os
 import re
 import types
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
 
 from msgspec.structs import replace
 
-from prefect_nb.exceptions import InvalidNameError, NotResumable, ObjectNotFound, ParameterTypeError, RecoveryLimit
-from prefect_nb.execution import clock, drive, inputs
+from prefect_nb.exceptions import ParameterTypeError
+from prefect_nb.execution import clock, drive, inputs, resuming
 from prefect_nb.execution.context import FlowRunContext, current_flow, current_tags, current_task
+from prefect_nb.execution.definitions import (
+    bound_to,
+    check_hooks,
+    checked_name,
+    file_version,
+    flow_name,
+    source_file,
+    templated_name,
+)
 from prefect_nb.execution.flow_runs import FlowExecution
 from prefect_nb.execution.ids import new_id
-from prefect_nb.execution.kept import KeptResult
-from prefect_nb.execution.recorder import moved
 from prefect_nb.execution.scope import Scope
 from prefect_nb.execution.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect_nb.home import Home, root_hooks
-from prefect_nb.interfaces import RunQuery
 from prefect_nb.model.codec import jsonable
-from prefect_nb.model.events import Claimed, StateRecorded
 from prefect_nb.model.runs import FlowRun, TaskRun
 from prefect_nb.model.signatures import Signature, check_reserved
-from prefect_nb.model.states import TERMINAL_STATES, Failed, State, StateType
+from prefect_nb.model.states import State
 from prefect_nb.settings import get_settings
-from prefect_nb.tasks import UNSET_BY_NONE, bound_to, check_hooks, current_scope, templated_name
+from prefect_nb.tasks import UNSET_BY_NONE, current_scope
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _FORBIDDEN = re.compile(r"[/%&><]")
 _PARAMETER_LIMIT = 512 * 1024
-_GIVEN_UP = "RecoveryLimit"
 HOOK_KINDS = ("completion", "failure", "running", "cancellation", "crashed")
 
 
@@ -83,8 +85,8 @@ class Flow(Generic[P, R]):
         settings = get_settings()
         self.fn = fn
         self.isasync = inspect.iscoroutinefunction(fn)
-        self.name = _checked_name(name or _default_name(fn))
-        self.version = version or _file_version(fn)
+        self.name = checked_name(name or flow_name(fn))
+        self.version = version or file_version(fn)
         self.flow_run_name = flow_run_name
         self.retries = settings.flow_default_retries if retries is None else retries
         self.retry_delay_seconds = float(
@@ -128,7 +130,7 @@ class Flow(Generic[P, R]):
     @cached_property
     def entrypoint(self) -> str | None:
         """`path/to/file.py:name`, where the flow can be loaded from again; None for code that is in no file."""
-        path = _source_file(self.fn)
+        path = source_file(self.fn)
         return f"{path}:{self.__qualname__}" if path is not None else None
 
     def validate_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +191,7 @@ class Flow(Generic[P, R]):
         """
         home = Home.current()
         home.reap()
-        run, previous = _take_over(home, flow_run_id, force)
+        run, previous = resuming.take_over(home, flow_run_id, force)
         parameters = {**self.signature.defaults, **self._loadable(run)}
         return self._run(home, run, parameters, None, None, None, return_state, None, previous=previous)
 
@@ -274,6 +276,11 @@ class Flow(Generic[P, R]):
         on_start: Callable[[FlowExecution], None] | None,
         previous: dict[tuple[str, str], TaskRun] | None = None,
     ) -> Any:
+        done: State[Any] | None = None
+        if parent is not None and dummy is not None:
+            done = parent.finished_flows.get((dummy.task_key, dummy.dynamic_key))
+            if found := resuming.sub_flow(home, parent, dummy):
+                run, dummy, previous, done = found
         inherited = parent.persist if parent is not None else None
         persist = self.persist_result if self.persist_result is not None else inherited
         scope = Scope(
@@ -307,7 +314,7 @@ class Flow(Generic[P, R]):
             execution.run = replace(run, name=self._run_name(execution))
         if on_start is not None:
             on_start(execution)
-        execution.state = _finished_before(home, parent, dummy)
+        execution.state = done
         if self.isasync:
             return _run_awaiting(home, execution, return_state)
         if execution.state is None:
@@ -483,71 +490,11 @@ class _Lifetime:
             finish()
 
 
-def _finished_before(home: Home, parent: Scope | None, dummy: TaskRun | None) -> State[Any] | None:
-    """On a retry or resume of the parent: how this very sub-flow run ended, if it completed and its result was kept."""
-    if parent is None or dummy is None:
-        return None
-    key = (dummy.task_key, dummy.dynamic_key)
-    before = parent.previous.pop(key, None)
-    if before is not None and before.state_type is StateType.COMPLETED:
-        for child in home.store.flow_runs(RunQuery(flow_run_id=before.flow_run_id, limit=1_000_000)):
-            if child.parent_task_run_id == before.id and child.result is not None and home.results.check(child.result):
-                state = child.state
-                state.data = KeptResult(child.result, home.results)
-                return state
-    return parent.finished_flows.get(key)
-
-
 async def _run_awaiting(home: Home, execution: FlowExecution, return_state: bool) -> Any:
     if execution.state is None:
         with _Lifetime(home, execution):
             await drive.awaiting(execution)
     return execution.outcome(return_state)
-
-
-def _take_over(home: Home, flow_run_id: UUID, force: bool) -> tuple[FlowRun, dict[tuple[str, str], TaskRun]]:
-    """Claim a run that has ended badly, or by force one that has not ended."""
-    run = home.store.flow_run(flow_run_id)
-    if run is None:
-        raise ObjectNotFound(f"There is no flow run {flow_run_id}.")
-    if run.state_type is StateType.COMPLETED:
-        raise NotResumable(f"Flow run {run.name!r} completed; there is nothing to resume. Start a new run instead.")
-    if not run.is_final and not force:
-        raise NotResumable(
-            f"Flow run {run.name!r} is {run.state_name}, and its process lives. Cancel it first, or take it over by force."
-        )
-    if run.state_name == _GIVEN_UP and not force:
-        raise _given_up(run)
-    recoveries = 1 if run.recoveries and _got_further(home, run) else run.recoveries + 1
-    if run.state_type is StateType.CRASHED and recoveries > home.settings.recovery_limit:
-        message = f"The run crashed {recoveries} times without getting further."
-        home.ledger.own(run.id, run.epoch)
-        state: State[Any] = Failed(name=_GIVEN_UP, message=message)
-        moved(home.ledger, run, state, run.id, taken_over=True)
-        home.ledger.commit(flow_run_id=run.id)
-        home.ledger.disown(run.id)
-        raise _given_up(run)
-    claimed = home.store.claim(flow_run_id, home.owner_id, clock.now_us(), recoveries)
-    after = home.store.task_runs(RunQuery(flow_run_id=flow_run_id, limit=1_000_000, oldest_first=True))
-    return claimed, {(task_run.task_key, task_run.dynamic_key): task_run for task_run in after}
-
-
-def _got_further(home: Home, run: FlowRun) -> bool:
-    """Whether a task run has completed since the flow run was last resumed."""
-    resumed_us = 0
-    for event, after in pairwise([*home.store.events(run.id), None]):
-        ended = isinstance(after, StateRecorded) and after.type in TERMINAL_STATES
-        if isinstance(event, Claimed) and not ended:  # a claim that ends the run at once only settles its owner's death
-            resumed_us = event.at_us
-    completed = RunQuery(flow_run_id=run.id, state_types=(StateType.COMPLETED,), limit=1_000_000)
-    return any(task_run.state_us > resumed_us for task_run in home.store.task_runs(completed))
-
-
-def _given_up(run: FlowRun) -> RecoveryLimit:
-    return RecoveryLimit(
-        f"Flow run {run.name!r} crashed again and again without getting further. It is Failed; "
-        "start a new run once the cause is mended, or resume this one by force."
-    )
 
 
 @overload
@@ -586,39 +533,3 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
 
 def _make(options: dict[str, Any], fn: Callable[P, R]) -> Flow[P, R]:
     return Flow(fn, **options)
-
-
-def _default_name(fn: Any) -> str:
-    name = getattr(fn, "__name__", None) or type(fn).__name__
-    return "unknown-lambda" if name == "<lambda>" else name.replace("_", "-")
-
-
-def _checked_name(name: str) -> str:
-    if not isinstance(name, str):
-        raise TypeError(f"Expected string for flow parameter 'name'; got {type(name).__name__} instead.")
-    found = _FORBIDDEN.search(name)
-    if found:
-        raise InvalidNameError(f"Name {name!r} contains an invalid character: {found.group()!r}. Leave out / % & > <.")
-    if any(ord(character) < 32 or 0xD800 <= ord(character) < 0xE000 for character in name) or len(name) > 255:
-        raise InvalidNameError(f"Name {name[:80]!r} must have 1 to 255 characters, none of them a control character.")
-    if not name.strip():
-        raise InvalidNameError("A name must not be empty.")
-    return name
-
-
-def _source_file(fn: Any) -> Path | None:
-    code = getattr(inspect.unwrap(fn), "__code__", None)
-    if code is None or code.co_filename.startswith("<") or "ipykernel_" in code.co_filename:
-        return None
-    path = Path(code.co_filename)
-    return path.absolute() if path.suffix == ".py" and path.is_file() else None
-
-
-def _file_version(fn: Any) -> str | None:
-    path = _source_file(fn)
-    if path is None:
-        return None
-    try:
-        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    except OSError:
-        return None

@@ -267,6 +267,21 @@ class Store(Protocol):
         """Integrity of the files, and `fold(events) == row` for every run."""
         ...
 
+    def rebuild(self, run_id: UUID) -> bool:
+        """Write a run's row from the fold of its events, in one transaction; no event is added.
+
+        Returns:
+            Whether it was written. False: the run has no events, or not all of them, or they cannot be read.
+
+        Raises:
+            StorageFull, StoreUnavailable, StoreDamaged: nothing was written.
+        """
+        ...
+
+    def describe(self) -> dict[str, str]:
+        """What keeps the history: `store` (its kind), and what else is worth knowing of it, such as versions."""
+        ...
+
     def close(self) -> None:
         """Release files and connections; idempotent."""
         ...

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import datetime
-import hashlib
 import inspect
 import types
 from collections.abc import Callable, Iterable
@@ -15,6 +14,16 @@ from prefect_nb.engine.task_run import TaskPlan
 from prefect_nb.exceptions import RunCancelled
 from prefect_nb.execution import drive, inputs, logs, pump
 from prefect_nb.execution.context import current_flow
+from prefect_nb.execution.definitions import (
+    bound_to,
+    check_condition,
+    check_hooks,
+    function_name,
+    persists,
+    retry_delays,
+    task_key,
+    templated_name,
+)
 from prefect_nb.execution.flow_runs import FlowExecution
 from prefect_nb.execution.futures import PrefectFuture, PrefectFutureList
 from prefect_nb.execution.scope import Scope
@@ -33,7 +42,6 @@ R = TypeVar("R")
 
 __all__ = ["Task", "exponential_backoff", "task", "task_input_hash"]
 
-_MAX_DELAYS = 50
 UNSET_BY_NONE = frozenset(
     {"log_prints", "persist_result", "refresh_cache", "result_serializer", "result_storage", "result_storage_key"}
 )
@@ -82,22 +90,24 @@ class Task(Generic[P, R]):
         settings = get_settings()
         self.fn = fn
         self.isasync = inspect.iscoroutinefunction(fn)
-        self.name = name or _function_name(fn)
+        self.name = name or function_name(fn)
         self.description = description or inspect.getdoc(fn)
         self.tags = frozenset(tags or ())
         self.version = version
-        self.task_key = _task_key(fn)
+        self.task_key = task_key(fn)
         self.task_run_name = task_run_name
         self.retries = settings.task_default_retries if retries is None else retries
         if retry_delay_seconds is None:
             retry_delay_seconds = settings.task_default_retry_delay_seconds
         self._delays_asked = retry_delay_seconds
-        self.retry_delay_seconds = retry_delay_seconds(self.retries) if callable(retry_delay_seconds) else retry_delay_seconds
+        self.retry_delay_seconds = (
+            retry_delay_seconds(self.retries) if callable(retry_delay_seconds) else retry_delay_seconds
+        )
         self.retry_delays = retry_delays(self.retries, retry_delay_seconds)
         if retry_jitter_factor is not None and retry_jitter_factor < 0:
             raise ValueError("`retry_jitter_factor` must be >= 0.")
         self.retry_jitter_factor = retry_jitter_factor
-        self.retry_condition_fn = _check_condition(retry_condition_fn)
+        self.retry_condition_fn = check_condition(retry_condition_fn)
         self.timeout_seconds = float(timeout_seconds) if timeout_seconds else None
         self.log_prints = log_prints
         self.refresh_cache = settings.tasks_refresh_cache if refresh_cache is None else refresh_cache
@@ -108,7 +118,7 @@ class Task(Generic[P, R]):
         self.result_serializer = result_serializer
         self.result_storage_key = result_storage_key
         self.viz_return_value = viz_return_value
-        self.persist_result = _persists(
+        self.persist_result = persists(
             persist_result,
             cache_policy not in (None, policies.NO_CACHE)
             or any(
@@ -464,13 +474,6 @@ def detached_scope(home: Surroundings) -> Scope:
     return cast("Scope", found)
 
 
-def bound_to(descriptor: type | None, instance: Any, owner: type | None) -> Any:
-    """What a function in a class gets as its first argument: the instance or the class; None for nothing."""
-    if descriptor is staticmethod:
-        return None
-    return owner if descriptor is classmethod else instance
-
-
 def _wait_for_list(value: Any) -> Any:
     """A future of a list, mapped over: its list, once it is there."""
     if isinstance(value, PrefectFuture):
@@ -478,104 +481,3 @@ def _wait_for_list(value: Any) -> Any:
     if isinstance(value, State):
         return value.result()
     return value
-
-
-def _function_name(fn: Any) -> str:
-    name = getattr(fn, "__name__", None) or type(fn).__name__
-    return "unknown-lambda" if name == "<lambda>" else name
-
-
-def _task_key(fn: Any) -> str:
-    target = inspect.unwrap(fn)
-    target = getattr(target, "func", target)
-    code = getattr(target, "__code__", None)
-    digest = hashlib.sha256()
-    digest.update(str(getattr(target, "__module__", "")).encode())
-    if code is not None:
-        _digest_code(code, digest)
-    qualname = getattr(target, "__qualname__", type(target).__qualname__)
-    return f"{qualname}-{digest.hexdigest()[:8]}"
-
-
-def _digest_code(code: types.CodeType, digest: Any) -> None:
-    digest.update(code.co_code)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            _digest_code(constant, digest)
-        else:
-            digest.update(repr(constant).encode("utf-8", "backslashreplace"))
-    digest.update("\0".join(code.co_names).encode())
-
-
-def _persists(explicit: bool | None, implied: bool) -> bool | None:
-    if explicit is None and implied:
-        return True
-    return explicit
-
-
-def _check_condition(fn: Any) -> Any:
-    if fn is not None and not callable(fn):
-        raise TypeError(f"Expected `retry_condition_fn` to be callable, got {type(fn).__name__} instead.")
-    return fn
-
-
-def check_hooks(option: str, hooks: Any) -> list[Callable[..., Any]]:
-    """Hooks as a list of callables.
-
-    Raises:
-        TypeError: it is no list, or an item cannot be called.
-    """
-    if hooks is None:
-        return []
-    if not isinstance(hooks, list | tuple | set | frozenset):
-        raise TypeError(
-            f"Expected iterable for '{option}'; got {type(hooks).__name__} instead. Please provide a list of hooks to "
-            f"'{option}':\n\n@flow({option}=[hook1, hook2])\ndef my_flow():\n\tpass"
-        )
-    for hook in hooks:
-        if not callable(hook):
-            raise TypeError(
-                f"Expected callables in '{option}'; got {type(hook).__name__} instead. Please provide a list of hooks "
-                f"to '{option}':\n\n@flow({option}=[hook1, hook2])\ndef my_flow():\n\tpass"
-            )
-    return list(hooks)
-
-
-def retry_delays(retries: int, delays: float | list[float] | Callable[[int], list[float]] | None) -> tuple[float, ...]:
-    """Seconds before each further attempt; the last one serves for all that follow.
-
-    Raises:
-        ValueError: there are more than 50, or one is negative.
-    """
-    if delays is None:
-        return ()
-    if callable(delays):
-        delays = delays(retries)
-    listed = tuple(float(delay) for delay in delays) if isinstance(delays, list | tuple) else (float(delays),)
-    if len(listed) > _MAX_DELAYS:
-        raise ValueError("Can not configure more than 50 retry delays per task.")
-    if any(delay < 0 for delay in listed):
-        raise ValueError("`retry_delay_seconds` must not be negative.")
-    return listed
-
-
-def templated_name(template: Any, parameters: dict[str, Any], option: str) -> str:
-    """A run's name from a template over the parameters, or from a callable.
-
-    Raises:
-        TypeError: the callable gave something else than a string.
-        ValueError: the template names a parameter that does not exist.
-    """
-    if callable(template):
-        accepts = "parameters" in inspect.signature(template).parameters
-        name = template(parameters=parameters) if accepts else template()
-        if not isinstance(name, str):
-            raise TypeError(f"Callable {template} for `{option}` must return a string, got {type(name).__name__}.")
-        return name
-    if not isinstance(template, str):
-        raise TypeError(f"Expected string or callable for `{option}`; got {type(template).__name__} instead.")
-    now = datetime.datetime.now(datetime.UTC)
-    try:
-        return template.format(**{"date": now, **parameters})
-    except (KeyError, IndexError, AttributeError) as error:
-        raise ValueError(f"`{option}` {template!r} cannot be filled in: {error!r} is no parameter.") from None

@@ -74,6 +74,7 @@ class FlowExecution:
         self.wait_for = wait_for
         self.dummy = parent_task_run
         self.resumed = run.events > 0
+        self.reopens_dummy = parent_task_run is not None and parent_task_run.events > 0
         self.task_runner = flow.task_runner
         self.state: State[Any] | None = None
         self.fatal: BaseException | None = None
@@ -211,8 +212,10 @@ class FlowExecution:
             self.dummy = replace(self.dummy, state_id=new_id(), state_us=now, created_us=now, expected_us=now, events=1)
             event = created(self.dummy, mirrored)
             self.ledger.append(Entry(self.dummy, event, self.parent.flow_run_id), self.parent.flow_run_id)
-        elif not self.dummy.is_final:
-            self.dummy = moved(self.ledger, self.dummy, mirrored, self.parent.flow_run_id)  # type: ignore[assignment]
+        elif self.reopens_dummy or not self.dummy.is_final:
+            flow_run_id, reopens = self.parent.flow_run_id, self.reopens_dummy
+            self.dummy = moved(self.ledger, self.dummy, mirrored, flow_run_id, taken_over=reopens)  # type: ignore[assignment]
+            self.reopens_dummy = False
             if state.is_completed() and type(state.data) is KeptResult and self.dummy is not None:
                 self.parent.finished_flows[self.dummy.task_key, self.dummy.dynamic_key] = state
 

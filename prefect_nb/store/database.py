@@ -389,7 +389,8 @@ class Database:
             code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
             if code in _FULL or (code == sqlite3.SQLITE_IOERR and _room(self.path.parent) < 1024 * 1024):
                 raise StorageFull(f"No room left for {self.path}. Free some space; nothing was written.") from error
-            if code in _DAMAGED:
+            # Of text that is no UTF-8, only the message tells.
+            if code in _DAMAGED or str(error).startswith("Could not decode to UTF-8"):
                 raise self._damaged(str(error)) from error
             raise StoreUnavailable(f"{self.path} cannot be used: {error}.") from error
 

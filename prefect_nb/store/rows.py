@@ -29,6 +29,8 @@ FLOW_COLUMNS = (
 _INSERT_EVENT = "INSERT INTO event (run_id, number, at_us, body) VALUES (?, ?, ?, ?)"
 _INSERT_TASK = f"INSERT INTO task_run ({TASK_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _INSERT_FLOW = f"INSERT INTO flow_run ({FLOW_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_REPLACE_TASK = _INSERT_TASK.replace("INSERT", "INSERT OR REPLACE")
+_REPLACE_FLOW = _INSERT_FLOW.replace("INSERT", "INSERT OR REPLACE")
 # A task run outside any flow run has no epoch to guard it. It never leaves a final state, so a writer that was declared
 # dead is stopped by that.
 _UPDATE_TASK = """
@@ -113,6 +115,14 @@ def flow_row(run: FlowRun) -> Row:
         to_json(run.tags) if run.tags else None,
         to_json(run),
     )
+
+
+def replace_row(connection: sqlite3.Connection, run: Run) -> None:
+    """Write a run's whole row, in place of the one there may be."""
+    if isinstance(run, TaskRun):
+        connection.execute(_REPLACE_TASK, task_row(run))
+    else:
+        connection.execute(_REPLACE_FLOW, flow_row(run))
 
 
 def append(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from prefect_nb.exceptions import ObjectNotFound, StoreUnavailable
+from prefect_nb.exceptions import ObjectNotFound, StoreDamaged, StoreUnavailable
 from prefect_nb.interfaces import CacheEntry, Change, Entry, KeyParts, LogLine, Owner, Problem, Request, RunQuery
 from prefect_nb.model.codec import decode_event, decode_flow_run, decode_task_run
 from prefect_nb.model.events import Event
@@ -22,8 +22,9 @@ from prefect_nb.store import checks, sqlite_reads, takeover
 from prefect_nb.store.crash_points import crash_point
 from prefect_nb.store.database import Database
 from prefect_nb.store.files import prepare_home
-from prefect_nb.store.rows import OutOfStep, append, following, storable, to_json
+from prefect_nb.store.rows import OutOfStep, append, following, replace_row, storable, to_json
 from prefect_nb.store.schema import HISTORY, LOGS
+from prefect_nb.store.sqlite_reads import decoded
 from prefect_nb.store.sqlite_writes import write
 
 logger = logging.getLogger("prefect_nb.store")
@@ -84,20 +85,29 @@ class SqliteStore:
                 return write(connection, entries, fences, caches, parts)
         except (OutOfStep, sqlite3.IntegrityError):
             pass
-        with self._history.transaction() as connection:
-            return write(connection, following(connection, entries), fences, caches, parts)
+        try:
+            with self._history.transaction() as connection:
+                return write(connection, following(connection, entries), fences, caches, parts)
+        except (OutOfStep, sqlite3.IntegrityError) as error:
+            with self._history.reading() as connection:
+                damaged = checks.out_of_step(connection, [entry.run for entry in entries])
+            names = ", ".join(f"{run.name!r} ({run.id})" for run in damaged) or "a run"
+            raise StoreDamaged(
+                f"{self._history.path}: the row of {names} is not what its events say; nothing was written. "
+                "`prefect-nb doctor --mend` writes it again from its events."
+            ) from error
 
     # -- reading runs
 
     def flow_run(self, id: UUID) -> FlowRun | None:
         """One flow run."""
-        body = self._value("SELECT body FROM flow_run WHERE id = ?", id.bytes)
-        return None if body is None else decode_flow_run(body)
+        found = decoded(decode_flow_run, self._rows("SELECT id, body FROM flow_run WHERE id = ?", id.bytes))
+        return found[0] if found else None
 
     def task_run(self, id: UUID) -> TaskRun | None:
         """One task run."""
-        body = self._value("SELECT body FROM task_run WHERE id = ?", id.bytes)
-        return None if body is None else decode_task_run(body)
+        found = decoded(decode_task_run, self._rows("SELECT id, body FROM task_run WHERE id = ?", id.bytes))
+        return found[0] if found else None
 
     def flow_runs(self, query: RunQuery) -> list[FlowRun]:
         """The flow runs that fit."""
@@ -121,15 +131,17 @@ class SqliteStore:
 
     def events(self, run_id: UUID) -> list[Event]:
         """A run's events, in order."""
-        rows = self._rows("SELECT body FROM event WHERE run_id = ? ORDER BY number", run_id.bytes)
-        return [decode_event(body) for (body,) in rows]
+        rows = self._rows("SELECT run_id, body FROM event WHERE run_id = ? ORDER BY number", run_id.bytes)
+        return decoded(decode_event, rows)
 
     def changes(self, cursor: int, limit: int = 1000) -> list[Change]:
         """Events written after the cursor, in the order of their commit."""
         sql = "SELECT cursor, run_id, number, body FROM event WHERE cursor > ? ORDER BY cursor LIMIT ?"
+        rows = self._rows(sql, cursor, limit)
+        events = decoded(decode_event, [(run_id, body) for _, run_id, _, body in rows])
         return [
-            Change(cursor=at, run_id=UUID(bytes=run_id), number=number, event=decode_event(body))
-            for at, run_id, number, body in self._rows(sql, cursor, limit)
+            Change(cursor=at, run_id=UUID(bytes=run_id), number=number, event=event)
+            for (at, run_id, number, _), event in zip(rows, events, strict=True)
         ]
 
     def last_cursor(self) -> int:
@@ -245,11 +257,12 @@ class SqliteStore:
             ObjectNotFound: no such run.
         """
         with self._history.transaction() as connection:
-            body = connection.execute("SELECT body FROM flow_run WHERE id = ?", (flow_run_id.bytes,)).fetchone()
-            if body is None:
+            rows = connection.execute("SELECT id, body FROM flow_run WHERE id = ?", (flow_run_id.bytes,)).fetchall()
+            if not rows:
                 raise ObjectNotFound(f"There is no flow run {flow_run_id}. `prefect-nb flow-run ls` lists them.")
+            (run,) = decoded(decode_flow_run, rows)
             tasks = sqlite_reads.open_task_runs(connection, flow_run_id)
-            claimed, entries = takeover.claim(decode_flow_run(body[0]), tasks, owner_id, at_us, recoveries)
+            claimed, entries = takeover.claim(run, tasks, owner_id, at_us, recoveries)
             append(connection, entries)
             crash_point("before_claim_commit")
             return claimed
@@ -262,16 +275,16 @@ class SqliteStore:
         theirs = f"WHERE {_OPEN} AND owner_id IN ({sqlite_reads.marks(owners)})"
         entries: list[Entry] = []
         with self._history.transaction() as connection:
-            for (body,) in connection.execute(f"SELECT body FROM flow_run {theirs}", owners).fetchall():
-                run = decode_flow_run(body)
+            rows = connection.execute(f"SELECT id, body FROM flow_run {theirs}", owners).fetchall()
+            for run in decoded(decode_flow_run, rows):
                 entries += takeover.crash(run, sqlite_reads.open_task_runs(connection, run.id), at_us, message)
                 connection.execute(
                     "UPDATE request SET outcome = ? WHERE flow_run_id = ? AND kind = 'cancel' AND outcome IS NULL",
                     (entries[-1].run.state_name.lower(), run.id.bytes),
                 )
             ended = {entry.run.id for entry in entries}
-            for (body,) in connection.execute(f"SELECT body FROM task_run {theirs}", owners).fetchall():
-                task = decode_task_run(body)
+            rows = connection.execute(f"SELECT id, body FROM task_run {theirs}", owners).fetchall()
+            for task in decoded(decode_task_run, rows):
                 if task.id not in ended and takeover.is_open(task):
                     entries.append(takeover.crash_task(task, at_us, message))
             append(connection, entries)
@@ -355,8 +368,26 @@ class SqliteStore:
         if not problems:
             problems += checks.folds(self._history)
         if (self._home / "logs.db").exists():
-            problems += checks.integrity(self._log_database())
+            problems += self._log_problems()
         return problems
+
+    def _log_problems(self) -> list[Problem]:
+        try:
+            return checks.integrity(self._log_database())
+        except (StoreDamaged, StoreUnavailable) as error:
+            return [checks.unusable_logs(self._home, error)]
+
+    def rebuild(self, run_id: UUID) -> bool:
+        """Write a run's row from the fold of its events, in one transaction; see `interfaces.Store.rebuild`."""
+        with self._history.transaction() as connection:
+            run = checks.folded(connection, run_id)
+            if run is not None:
+                replace_row(connection, run)
+        return run is not None
+
+    def describe(self) -> dict[str, str]:
+        """What keeps the history: the file, and the SQLite in use."""
+        return {"store": "SQLite", "version": sqlite3.sqlite_version, "path": str(self._history.path)}
 
     # -- helpers
 

@@ -2,13 +2,16 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence, Sized
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
+from prefect_nb.exceptions import StoreDamaged
 from prefect_nb.interfaces import RunQuery
 from prefect_nb.model.codec import decode_flow_run, decode_task_run
 from prefect_nb.model.runs import FlowRun, Run, TaskRun
 from prefect_nb.model.states import TERMINAL_STATES, StateType
+
+T = TypeVar("T")
 
 RESOLVE_LIMIT = 20
 OPEN_TYPES = tuple(type_ for type_ in StateType if type_ not in TERMINAL_STATES)
@@ -82,10 +85,33 @@ def resolve(connection: sqlite3.Connection, text: str) -> list[Run]:
         if span is not None:
             terms.append("id BETWEEN ? AND ?")
             values += span
-        sql = f"SELECT body FROM {table} WHERE {' OR '.join(terms)} ORDER BY created_us DESC, id DESC LIMIT ?"
-        rows = connection.execute(sql, (*values, RESOLVE_LIMIT)).fetchall()
-        found += [decode(body) for (body,) in rows]
+        sql = f"SELECT id, body FROM {table} WHERE {' OR '.join(terms)} ORDER BY created_us DESC, id DESC LIMIT ?"
+        found += decoded(decode, connection.execute(sql, (*values, RESOLVE_LIMIT)).fetchall())
     return found[:RESOLVE_LIMIT]
+
+
+def decoded(decode: Callable[[str], T], rows: Sequence[tuple[bytes, str]]) -> list[T]:
+    """The snapshots (or events) of these ids and bodies.
+
+    Raises:
+        StoreDamaged: one cannot be read; the message names the run and what mends it.
+    """
+    try:
+        return [decode(body) for _, body in rows]
+    except ValueError as error:
+        raise StoreDamaged(_unreadable(decode, rows)) from error
+
+
+def _unreadable(decode: Callable[[str], Any], rows: Sequence[tuple[bytes, str]]) -> str:
+    for id, body in rows:
+        try:
+            decode(body)
+        except ValueError as error:
+            return (
+                f"What the history keeps of run {UUID(bytes=id)} cannot be read: {error}. "
+                "`prefect-nb doctor --mend` writes a damaged row again from the run's events."
+            )
+    raise AssertionError("every row can be read")
 
 
 def _id_span(text: str) -> tuple[bytes, bytes] | None:
@@ -124,5 +150,5 @@ def _list(
     connection: sqlite3.Connection, table: str, where: _Where, query: RunQuery, decode: Callable[[str], Any]
 ) -> list[Any]:
     direction = "ASC" if query.oldest_first else "DESC"
-    sql = f"SELECT body FROM {table} WHERE {where} ORDER BY created_us {direction}, id {direction} LIMIT ?"
-    return [decode(body) for (body,) in connection.execute(sql, (*where.values, query.limit)).fetchall()]
+    sql = f"SELECT id, body FROM {table} WHERE {where} ORDER BY created_us {direction}, id {direction} LIMIT ?"
+    return decoded(decode, connection.execute(sql, (*where.values, query.limit)).fetchall())

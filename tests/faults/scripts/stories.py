@@ -48,6 +48,16 @@ def gets_further() -> int:
     return sum(done)
 
 
+@flow
+def part(first: int) -> int:
+    return sum(step(n) for n in range(first, first + 6))
+
+
+@flow(durable=True)
+def nested() -> list[int]:
+    return [part(0), step(100), part(10)]
+
+
 @task
 def gated(n: int) -> int:
     note(str(n))
