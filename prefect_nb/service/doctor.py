@@ -13,10 +13,8 @@ from uuid import UUID
 import msgspec
 
 from prefect_nb.exceptions import PrefectException, StoreDamaged
-from prefect_nb.execution.clock import now_us
 from prefect_nb.home import Home
-from prefect_nb.interfaces import Entry, Problem, RunQuery
-from prefect_nb.model.events import Renamed, apply, fold
+from prefect_nb.interfaces import Problem, RunQuery
 from prefect_nb.model.runs import FlowRun, ResultReference, Run
 from prefect_nb.service.text import one_line
 from prefect_nb.settings import get_settings
@@ -69,16 +67,17 @@ def examine(mend: bool = False) -> Report:
     report.findings += _leftovers(path, mend)
     try:
         home = Home.current()
-        report.findings += _dead_owners(home)
+        # First of all: whatever else is looked at reads the rows.
         report.findings += _history(home, mend)
-        try:
-            _results(home, report)
-        except ValueError as error:  # a row that cannot be read: it is named above
-            problem = Problem(f"results could not all be checked: {error}", str(path), "Mend the rows first.")
-            report.findings.append(Finding(problem))
-        report.findings += _sqlite_version()
     except PrefectException as error:
         report.findings.append(_unusable(path, error))
+        return report
+    try:
+        report.findings += _sqlite_version(home)
+        report.findings += _dead_owners(home)
+        _results(home, report)
+    except PrefectException as error:
+        report.findings.append(Finding(Problem(f"the rest was not checked: {error}", str(path), "Mend that first.")))
     return report
 
 
@@ -155,33 +154,22 @@ def _dead_owners(home: Home) -> Iterator[Finding]:
 
 def _history(home: Home, mend: bool) -> Iterator[Finding]:
     problems = home.store.check()
-    rebuilt = [problem for problem in problems if mend and _rebuild(home, problem)]
-    if not rebuilt:
-        yield from map(Finding, problems)
-        return
-    left = home.store.check()
-    yield from (Finding(problem, mended=True) for problem in rebuilt if problem not in left)
-    yield from map(Finding, left)
+    rebuilt = mend
+    while rebuilt:
+        rebuilt = False
+        for problem in problems:
+            rebuilt |= _rebuild(home, problem)
+        before, problems = problems, home.store.check() if rebuilt else problems
+        mended = [problem for problem in before if problem not in problems]
+        yield from (Finding(problem, mended=True) for problem in mended)
+        rebuilt = bool(mended)  # `check` names a part of the lost rows at a time
+    yield from map(Finding, problems)
 
 
 def _rebuild(home: Home, problem: Problem) -> bool:
-    """Write the row that the events say. Only of runs that have ended: the others' owners write them."""
+    """Write the row that the events say; whether there was one to write."""
     named = _UUID.search(problem.where)
-    if named is None:
-        return False
-    try:
-        run = fold(home.store.events(UUID(named[0])))
-    except ValueError:
-        return False
-    if run is None or not run.is_final:
-        return False
-    # The store writes a row together with an event only; this one changes nothing.
-    event = Renamed(run.id, now_us(), run.name)
-    try:
-        home.store.write([Entry(apply(run, event), event, None)], {})
-    except Exception:  # where events are missing, the store refuses one more
-        return False
-    return True
+    return named is not None and home.store.rebuild(UUID(named[0]))
 
 
 def _results(home: Home, report: Report) -> None:
@@ -226,14 +214,15 @@ def _all(read: Any) -> Iterator[Run]:
         before = page[-1].id
 
 
-def _sqlite_version() -> Iterator[Finding]:
-    # Only the store imports SQLite; by now it has.
-    version = getattr(sys.modules.get("sqlite3"), "sqlite_version_info", _SAFE_SQLITE)
-    if version < _SAFE_SQLITE:
-        text = ".".join(map(str, version))
+def _sqlite_version(home: Home) -> Iterator[Finding]:
+    about = home.store.describe()
+    version = about.get("version", "")
+    if about["store"] != "SQLite" or tuple(map(int, version.split("."))) >= _SAFE_SQLITE:
+        return
+    if len(home.store.owners()) > 1:
         yield Finding(
             Problem(
-                f"SQLite {text} can, very rarely, damage a history that two or more processes write at once",
+                f"SQLite {version} can, very rarely, damage a history that two or more processes write at once",
                 f"the sqlite3 of {sys.executable}",
                 f"Use a Python with SQLite 3.51.3 or newer when you can ({_WAL_RESET}).",
             ),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from prefect_nb.exceptions import StoreDamaged
 from prefect_nb.interfaces import Problem
 from prefect_nb.model.codec import decode_event, decode_flow_run, decode_task_run
 from prefect_nb.model.events import fold
@@ -81,18 +82,22 @@ def folded(connection: sqlite3.Connection, run_id: UUID) -> Run | None:
     return run if run is not None and run.id == run_id else None
 
 
-def out_of_step(connection: sqlite3.Connection, runs: Iterable[Run]) -> list[Run]:
-    """Those of the runs whose row counts other events than there are; each once."""
-    found = []
-    for run in {run.id: run for run in runs}.values():
-        table = "task_run" if isinstance(run, TaskRun) else "flow_run"
-        row, events = connection.execute(
-            f"SELECT (SELECT events FROM {table} WHERE id = ?1), (SELECT count(*) FROM event WHERE run_id = ?1)",
-            (run.id.bytes,),
-        ).fetchone()
-        if (row or 0) != events:
-            found.append(run)
-    return found
+def out_of_step(database: Database, runs: Iterable[Run]) -> StoreDamaged:
+    """Why these runs take no more events: the rows of some count others than there are."""
+    names = []
+    with database.reading() as connection:
+        for run in {run.id: run for run in runs}.values():
+            table = "task_run" if isinstance(run, TaskRun) else "flow_run"
+            row, events = connection.execute(
+                f"SELECT (SELECT events FROM {table} WHERE id = ?1), (SELECT count(*) FROM event WHERE run_id = ?1)",
+                (run.id.bytes,),
+            ).fetchone()
+            if (row or 0) != events:
+                names.append(f"{run.name!r} ({run.id})")
+    return StoreDamaged(
+        f"{database.path}: the row of {', '.join(names) or 'a run'} is not what its events say; nothing was written. "
+        "`prefect-nb doctor --mend` writes it again from its events."
+    )
 
 
 @contextmanager

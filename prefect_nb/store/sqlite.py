@@ -89,13 +89,7 @@ class SqliteStore:
             with self._history.transaction() as connection:
                 return write(connection, following(connection, entries), fences, caches, parts)
         except (OutOfStep, sqlite3.IntegrityError) as error:
-            with self._history.reading() as connection:
-                damaged = checks.out_of_step(connection, [entry.run for entry in entries])
-            names = ", ".join(f"{run.name!r} ({run.id})" for run in damaged) or "a run"
-            raise StoreDamaged(
-                f"{self._history.path}: the row of {names} is not what its events say; nothing was written. "
-                "`prefect-nb doctor --mend` writes it again from its events."
-            ) from error
+            raise checks.out_of_step(self._history, [entry.run for entry in entries]) from error
 
     # -- reading runs
 

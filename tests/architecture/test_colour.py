@@ -14,6 +14,7 @@ ALLOWED = {
     "execution/drive*.py": "the drivers",
     "execution/calls.py:call_awaiting": "calls a body that is a coroutine function",
     "execution/*_runs.py:*Execution.*": "what the awaiting driver is answered with",
+    "execution/hooks.py:_Refused.awaiting": "hooks that are coroutine functions",
     "execution/pump.py:*._await_and_advance": "bodies that are coroutine functions, under the pump",
     "flows.py:_run_awaiting": "what calling an async flow returns, to be awaited",
     "tasks.py:_run_awaiting": "what calling an async task returns, to be awaited",

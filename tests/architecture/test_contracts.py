@@ -17,7 +17,7 @@ TRESPASSES = [
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import prefect_nb.execution\n",
         "floors",
     ),
-    ("flows.py", "import prefect_nb.tasks\n", "floors"),
+    ("tasks.py", "import prefect_nb.flows\n", "floors"),
     ("new_room.py", "", "floors"),
     ("engine/rules.py", "import time\n", "pure"),
     ("model/runs.py", "def late():\n    import socket\n", "pure"),
