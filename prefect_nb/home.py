@@ -20,6 +20,7 @@ from uuid import UUID
 from prefect_nb.exceptions import Fenced, PrefectException
 from prefect_nb.execution import attachment, clock, context, futures, logs, portal, timeouts
 from prefect_nb.execution.ledger import Ledger
+from prefect_nb.execution.resuming import task_runs_before
 from prefect_nb.execution.scope import Scope
 from prefect_nb.interfaces import CacheEntry, Owner, ResultStore, RunQuery, Store
 from prefect_nb.model.runs import Run, TaskRun
@@ -167,6 +168,8 @@ class Home:
                         make_runner=ThreadPoolTaskRunner().open,
                         shared=True,
                     )
+                    if attached.again:
+                        scope.previous = task_runs_before(self, attached.flow_run_id)
                     self.ledger.own(attached.flow_run_id, attached.epoch)
                     self._attached = (attached, scope)
         return self._attached[1]

@@ -28,6 +28,8 @@ class Attachment(msgspec.Struct, frozen=True):
     """The task run that everything here is called in, where it is always the same one."""
     durable: bool = False
     persist: bool | None = None
+    again: bool = False
+    """Whether the run was begun before: task runs of it that completed, their results kept, are not run again."""
 
 
 def encode(attachment: Attachment) -> str:

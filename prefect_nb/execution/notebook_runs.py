@@ -289,7 +289,13 @@ def _settle(execution: FlowExecution) -> None:
 def _environment(execution: FlowExecution, document: Document) -> dict[str, str]:
     """The kernel's environment: this process's, and which run it belongs to."""
     run, scope = execution.run, execution.scope
-    belonging = attachment.Attachment(run.id, run.epoch, durable=scope.durable, persist=scope.persist)
+    belonging = attachment.Attachment(
+        run.id,
+        run.epoch,
+        durable=scope.durable,
+        persist=scope.persist,
+        again=run.epoch > 1 or run.run_count > 1,
+    )
     environment = {
         **os.environ,
         attachment.VARIABLE: attachment.encode(belonging),

@@ -56,8 +56,13 @@ def take_over(home: Surroundings, flow_run_id: UUID, force: bool) -> tuple[FlowR
 
 def _claim(home: Surroundings, run: FlowRun, recoveries: int) -> tuple[FlowRun, TaskRuns]:
     claimed = home.store.claim(run.id, home.owner_id, clock.now_us(), recoveries)
-    before = home.store.task_runs(RunQuery(flow_run_id=run.id, limit=_EVERY, oldest_first=True))
-    return claimed, {(task_run.task_key, task_run.dynamic_key): task_run for task_run in before}
+    return claimed, task_runs_before(home, run.id)
+
+
+def task_runs_before(home: Surroundings, flow_run_id: UUID) -> TaskRuns:
+    """The flow run's task runs as the store has them."""
+    before = home.store.task_runs(RunQuery(flow_run_id=flow_run_id, limit=_EVERY, oldest_first=True))
+    return {(task_run.task_key, task_run.dynamic_key): task_run for task_run in before}
 
 
 def _got_further(home: Surroundings, run: FlowRun) -> bool:

@@ -73,8 +73,8 @@ def examine(mend: bool = False) -> Report:
         report.findings.append(_unusable(path, error))
         return report
     try:
-        report.findings += _sqlite_version(home)
         report.findings += _dead_owners(home)
+        report.findings += _sqlite_version(home)
         _results(home, report)
     except PrefectException as error:
         report.findings.append(Finding(Problem(f"the rest was not checked: {error}", str(path), "Mend that first.")))
@@ -154,15 +154,12 @@ def _dead_owners(home: Home) -> Iterator[Finding]:
 
 def _history(home: Home, mend: bool) -> Iterator[Finding]:
     problems = home.store.check()
-    rebuilt = mend
-    while rebuilt:
-        rebuilt = False
-        for problem in problems:
-            rebuilt |= _rebuild(home, problem)
-        before, problems = problems, home.store.check() if rebuilt else problems
-        mended = [problem for problem in before if problem not in problems]
+    while mend and sum(_rebuild(home, problem) for problem in problems):
+        left = home.store.check()
+        mended = [problem for problem in problems if problem not in left]
         yield from (Finding(problem, mended=True) for problem in mended)
-        rebuilt = bool(mended)  # `check` names a part of the lost rows at a time
+        problems = left
+        mend = bool(mended)  # once more: of many lost rows, `check` names some
     yield from map(Finding, problems)
 
 

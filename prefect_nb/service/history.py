@@ -1,10 +1,9 @@
-"""Reading the history: find runs, list them, show what belongs to them, follow their logs.
+"""Reading the history: find runs, list them, show what belongs to them.
 
 Every read first settles what dead processes left behind, so a crashed run shows as Crashed at once.
 """
 
 import statistics
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -14,7 +13,7 @@ import msgspec
 
 from prefect_nb.exceptions import ConfigurationError, ObjectNotFound
 from prefect_nb.home import Home
-from prefect_nb.interfaces import LogLine, RunQuery
+from prefect_nb.interfaces import RunQuery
 from prefect_nb.model.runs import FlowRun, Run, TaskRun
 from prefect_nb.model.states import StateType
 from prefect_nb.service.text import bytes_text, did_you_mean, nearest, one_line
@@ -36,17 +35,18 @@ NAMED_STATES: dict[str, StateType] = {
 
 R = TypeVar("R", FlowRun, TaskRun)
 
-FOLLOW_SECONDS = 0.25
+STAND_IN = "subflow"
+"""The kind of a task run that stands for a child flow run in its parent."""
+
 _RECENT = 200
-_PAGE = 500
 _PAST_RUNS = 10
 _PREVIEW_BYTES = 4096
 
 
 class Node(msgspec.Struct, frozen=True):
-    """A task run (or cell) with the ones called in it."""
+    """A task run, cell or child flow run with the ones called in it."""
 
-    run: TaskRun
+    run: Run
     children: list["Node"]
 
 
@@ -162,14 +162,31 @@ def all_task_runs(flow_run_id: UUID, kinds: Sequence[str] = ()) -> list[TaskRun]
     return Home.current().store.task_runs(query)
 
 
-def tree(task_runs: Sequence[TaskRun]) -> list[Node]:
-    """The task runs of one flow run as a forest: each under the one it was called in."""
-    nodes = {run.id: Node(run, []) for run in task_runs}
+def tree(flow_run_id: UUID) -> list[Node]:
+    """What was called in a flow run as a forest, oldest first: each run under the one it was called in.
+
+    A child flow run stands where the task run is that stands for it in its parent.
+    """
+    task_runs = all_task_runs(flow_run_id)
+    called_by: dict[UUID | None, list[FlowRun]] = {}
+    for child in child_flow_runs(flow_run_id):
+        called_by.setdefault(child.parent_task_run_id, []).append(child)
+    nodes = {run.id: [Node(child, tree(child.id)) for child in called_by.pop(run.id, [])] for run in task_runs}
+    for run in task_runs:
+        nodes[run.id] = nodes[run.id] or [Node(run, [])]
     roots: list[Node] = []
     for run in task_runs:
-        parent = nodes.get(run.parent_id) if run.parent_id is not None else None
-        (parent.children if parent is not None else roots).append(nodes[run.id])
+        above = nodes.get(run.parent_id) if run.parent_id is not None else None
+        (above[-1].children if above else roots).extend(nodes[run.id])
+    roots += [Node(child, tree(child.id)) for children in called_by.values() for child in children]
     return roots
+
+
+def walk(nodes: Sequence[Node], depth: int = 0) -> Iterator[tuple[int, Node]]:
+    """The nodes of a forest with their depths, each before those below it."""
+    for node in nodes:
+        yield depth, node
+        yield from walk(node.children, depth + 1)
 
 
 def child_flow_runs(flow_run_id: UUID) -> list[FlowRun]:
@@ -177,39 +194,26 @@ def child_flow_runs(flow_run_id: UUID) -> list[FlowRun]:
     return Home.current().store.flow_runs(RunQuery(flow_run_id=flow_run_id, oldest_first=True, limit=-1))
 
 
+def descendants(flow_run_id: UUID) -> list[FlowRun]:
+    """The flow runs called in a flow run, and those called in these, and so on."""
+    found = child_flow_runs(flow_run_id)
+    for run in found:  # grows while it is walked through
+        found += child_flow_runs(run.id)
+    return found
+
+
 def count_states(flow_run_id: UUID) -> tuple[dict[str, int], dict[str, int]]:
-    """State name -> number, of a flow run's cells and of its task runs, those of its child flow runs included."""
-    store = Home.current().store
-    cells = Counter(run.state_name for run in all_task_runs(flow_run_id, kinds=("cell",)))
-    tasks = Counter(store.count_task_states(flow_run_id)) - cells
-    waiting = child_flow_runs(flow_run_id)
-    while waiting:
-        child = waiting.pop()
-        tasks += Counter(store.count_task_states(child.id))
-        waiting += child_flow_runs(child.id)
+    """State name -> number, of a flow run's cells and of its task runs, those of its child flow runs included.
+
+    The task runs that stand for child flow runs are not counted: they compute nothing.
+    """
+    cells: Counter[str] = Counter()
+    tasks: Counter[str] = Counter()
+    for id in (flow_run_id, *(run.id for run in descendants(flow_run_id))):
+        others = all_task_runs(id, kinds=("cell", STAND_IN))
+        cells += Counter(run.state_name for run in others if run.kind == "cell")
+        tasks += Counter(Home.current().store.count_task_states(id)) - Counter(run.state_name for run in others)
     return dict(cells), dict(tasks)
-
-
-def logs(run: Run, min_level: int = 0) -> Iterator[LogLine]:
-    """The lines of a run's log, oldest first; of a flow run, those of its task runs too (not of its child flows)."""
-    for _, line in _lines(run, min_level, 0):
-        yield line
-
-
-def follow(run: Run, min_level: int = 0) -> Iterator[LogLine]:
-    """The lines of a run's log as they are written; ends when the run has ended."""
-    after = 0
-    last = False
-    while True:
-        # Looked at first: a line written before the end is then surely read below.
-        ended = _is_over(run)
-        for cursor, line in _lines(run, min_level, after):
-            after = cursor
-            yield line
-        if last:
-            return
-        last = ended  # once more: the log is written a moment after the history
-        time.sleep(FOLLOW_SECONDS)
 
 
 def usual_us(flow_name: str) -> int | None:
@@ -278,22 +282,3 @@ def _explain_flow(home: Home, flow: str) -> None:
         f"No flow named {one_line(flow)!r} has run here.{did_you_mean(flow, known)} "
         "`prefect-nb flow-run ls` shows the flows that have."
     )
-
-
-def _is_over(run: Run) -> bool:
-    store = settled_home().store
-    now = store.flow_run(run.id) if isinstance(run, FlowRun) else store.task_run(run.id)
-    return now is None or now.is_final
-
-
-def _lines(run: Run, min_level: int, after: int) -> Iterator[tuple[int, LogLine]]:
-    store = Home.current().store
-    while True:
-        if isinstance(run, FlowRun):
-            page = store.logs(flow_run_id=run.id, min_level=min_level, after=after, limit=_PAGE)
-        else:
-            page = store.logs(task_run_id=run.id, min_level=min_level, after=after, limit=_PAGE)
-        yield from page
-        if len(page) < _PAGE:
-            return
-        after = page[-1][0]

@@ -16,6 +16,7 @@ from prefect_nb.interfaces import Entry, Store
 from prefect_nb.model.events import FlowRunCreated, TaskRunCreated, apply
 from prefect_nb.model.runs import FlowRun, Run, TaskRun
 from prefect_nb.model.states import TERMINAL_STATES, StateType
+from prefect_nb.service.history import STAND_IN
 
 logger = logging.getLogger("prefect_nb.service")
 
@@ -98,7 +99,7 @@ class Progress:
             elapsed = max(0, now_us() - self._began_us)
             left = self._usual_us - elapsed if self._usual_us is not None else 0
             active = list(self._active.values())
-            tasks = [run for run in active if run.kind != "cell"]
+            tasks = [run for run in active if run.kind not in ("cell", STAND_IN)]
             counts = [(type_, name, number) for (type_, name), number in self._tasks.items() if number]
             return Standing(
                 flow_run=flow_run,
@@ -117,7 +118,7 @@ class Progress:
         self._states[run.id] = (run.state_type, run.state_name)
         if run.kind == "cell":
             self._cell_states[run.id] = run.state_type
-        else:
+        elif run.kind != STAND_IN:
             if before is not None:
                 self._tasks[before] -= 1
             self._tasks[run.state_type, run.state_name] += 1

@@ -180,6 +180,28 @@ def test_a_closed_store_refuses(store: Store, tmp_path: Path) -> None:
 # -- ownership
 
 
+def test_a_row_is_rebuilt_from_its_events(store: Store) -> None:
+    flow = put(store, new_flow(), StateType.RUNNING, StateType.COMPLETED)
+    task = put(store, new_task(flow.run, tags=("a",)), StateType.RUNNING)
+    events = [store.events(run.id) for run in (flow.run, task.run)]
+
+    assert store.rebuild(flow.run.id)
+    assert store.rebuild(task.run.id)
+
+    assert (store.flow_run(flow.run.id), store.task_run(task.run.id)) == (flow.run, task.run)
+    assert [store.events(run.id) for run in (flow.run, task.run)] == events
+    assert store.write([moved(task, StateType.COMPLETED)], {flow.run.id: 1}) == set()
+    assert store.check() == []
+
+
+def test_without_events_there_is_nothing_to_rebuild(store: Store) -> None:
+    assert not store.rebuild(uuid4())
+
+
+def test_a_store_says_what_it_is(store: Store) -> None:
+    assert store.describe()["store"] in ("memory", "SQLite")
+
+
 def test_a_claim_raises_the_epoch_and_ends_what_was_open(store: Store) -> None:
     flow = put(store, new_flow(), StateType.RUNNING)
     running = put(store, new_task(flow.run), StateType.RUNNING)

@@ -247,3 +247,24 @@ def test_resuming_executes_the_notebook_again_as_the_same_run(write: Any, histor
     assert text_of(read(output).cells[-1]) == "4\n"
     assert history.only_run().state_name == "Completed"
     assert history.cell_states() == ["Completed", "Completed"]
+
+
+def test_resuming_does_not_run_a_task_again_whose_result_was_kept(write: Any, history: Any, tmp_path: Path):
+    calls, flag = tmp_path / "calls", tmp_path / "flag"
+    tasks = (
+        "import pathlib\nfrom prefect_nb import task\n"
+        "@task(persist_result=True)\ndef kept(x):\n"
+        f"    with open({str(calls)!r}, 'a') as log: log.write(f'{{x}} ')\n"
+        "    return x * 2\n"
+        "values = [kept(1), *kept.map([2, 3]).result()]"
+    )
+    then = f"flag = pathlib.Path({str(flag)!r})\nonce = flag.exists()\nflag.touch()\nassert once\nprint(values)"
+    flow = Flow.from_notebook(write(tasks, then))
+    assert flow(return_state=True).is_failed()
+
+    output = flow.resume(history.only_run().id)
+
+    assert text_of(read(output).cells[-1]) == "[2, 4, 6]\n"
+    assert sorted(calls.read_text().split()) == ["1", "2", "3"]
+    assert [run.state_name for run in history.task_runs("task")] == ["Completed"] * 3
+    assert history.problems() == []

@@ -5,12 +5,16 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from prefect_nb import flow, task
+from prefect_nb.exceptions import StoreDamaged
 from prefect_nb.home import Home, close_all
-from prefect_nb.service.doctor import Finding, examine
+from prefect_nb.interfaces import Owner
+from prefect_nb.service import history
+from prefect_nb.service.doctor import Finding, _sqlite_version, examine
 
 
 @task(persist_result=True)
@@ -59,21 +63,65 @@ def test_a_healthy_home(home: Path):
 EDITS = [
     "UPDATE flow_run SET body = replace(body, 'COMPLETED', 'FAILED')",
     "UPDATE flow_run SET state_name = 'Failed'",
+    "UPDATE flow_run SET body = '{'",
     "UPDATE task_run SET body = '{'",
-    "UPDATE task_run SET name = 'another'",
+    "UPDATE task_run SET body = CAST(x'7bff' AS TEXT)",
+    "UPDATE task_run SET name = 'another', events = 99, start_us = NULL",
+    "DELETE FROM flow_run",
+    "DELETE FROM task_run",
 ]
 
 
 @pytest.mark.parametrize("statement", EDITS)
 def test_a_row_edited_by_hand_is_found_and_rebuilt(home: Path, statement: str):
+    before = rows(home)
     edit(home, statement)
 
     found = examine()
     assert not found.healthy
-    assert any(("flow_run" in f.problem.where or "task_run" in f.problem.where) for f in wrong(found.findings))
+    assert all("doctor --mend" in f.problem.mend for f in wrong(found.findings) if "run " in f.problem.where)
     mended = examine(mend=True)
+    assert mended.healthy
     assert any(finding.mended for finding in mended.findings)
     assert wrong(examine().findings) == []
+    close_all()
+    assert rows(home) == before  # the log of events is as it was, too
+
+
+def rows(home: Path) -> list[list[tuple[object, ...]]]:
+    with closing(sqlite3.connect(home / "prefect_nb.db")) as connection:
+        return [
+            sorted(connection.execute(f"SELECT * FROM {table}"), key=repr)
+            for table in ("flow_run", "task_run", "event")
+        ]
+
+
+def test_many_lost_rows_are_rebuilt_at_once(home: Path):
+    @flow
+    def much() -> None:
+        for x in range(50):
+            kept(x)
+
+    much()
+    close_all()
+    edit(home, "DELETE FROM task_run")
+
+    report = examine(mend=True)
+
+    assert report.healthy
+    assert report.task_runs == 52
+
+
+def test_a_run_left_open_by_a_dead_process_with_an_unreadable_row(home: Path):
+    with closing(sqlite3.connect(home / "prefect_nb.db")) as connection, connection:
+        connection.execute("INSERT INTO owner VALUES (zeroblob(16), 'engine', 'elsewhere', 'boot', 1, '/none', 1)")
+        connection.execute("UPDATE flow_run SET body = '{', state_type = 'RUNNING', owner_id = zeroblob(16)")
+
+    with pytest.raises(StoreDamaged, match="doctor --mend"):
+        history.flow_runs()
+    close_all()
+
+    assert examine(mend=True).healthy
 
 
 def test_a_lost_event_is_no_matter_of_rebuilding(home: Path):
@@ -83,6 +131,7 @@ def test_a_lost_event_is_no_matter_of_rebuilding(home: Path):
 
     assert not report.healthy
     assert "not numbered without gaps" in report.findings[0].problem.what
+    assert "backup" in report.findings[0].problem.mend
 
 
 def truncated(home: Path) -> None:
@@ -172,11 +221,30 @@ def test_files_that_others_can_read(home: Path):
     assert wrong(examine().findings) == []
 
 
-def test_old_sqlite_is_a_note(home: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 40, 1))
-    (note,) = examine().findings
-    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 3))
+def test_both_files_damaged_are_both_told(home: Path):
+    logs_truncated(home)
+    edit(home, "UPDATE flow_run SET state_name = 'Failed'")
+
+    whats = [finding.problem.where for finding in wrong(examine().findings)]
+
+    assert len(whats) == 2
+    assert "flow_run" in whats[0]
+    assert whats[1].endswith("logs.db")
+
+
+def test_old_sqlite_is_a_note_where_several_write(home: Path, monkeypatch: pytest.MonkeyPatch):
+    def noted() -> list[Finding]:
+        return list(_sqlite_version(Home.current()))
+
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.40.1")
+    store = Home.current().store
+    store.add_owner(Owner(uuid4(), "host", "boot", 1, "/none", 1))
+    assert noted() == []
+    store.add_owner(Owner(uuid4(), "host", "boot", 2, "/none", 2))
+
+    (note,) = noted()
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.51.3")
 
     assert note.harmless
     assert "SQLite 3.40.1" in note.problem.what
-    assert examine().findings == []
+    assert noted() == []

@@ -196,6 +196,71 @@ def test_a_damaged_log_file_does_not_touch_the_history(store: SqliteStore, home:
     write_many(store, 1)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE task_run SET events = 1",
+        "DELETE FROM task_run",
+        "DELETE FROM event",
+    ],
+)
+def test_a_run_whose_row_and_events_disagree_is_named_when_written(home: Path, damage: str) -> None:
+    entries, others = task_run(UUID(int=1), "odd one"), task_run(UUID(int=1))
+    opened = SqliteStore.open(home)
+    opened.write(entries[:2], {})
+    with sqlite3.connect(home / "prefect_nb.db") as connection:
+        connection.execute(damage)
+    connection.close()
+
+    with pytest.raises(StoreDamaged, match=rf"'odd one' \({entries[0].run.id}\).*doctor --mend"):
+        opened.write([*others, *(entries if damage == "DELETE FROM event" else entries[2:])], {})
+
+    assert opened.task_run(others[0].run.id) is None
+    opened.close()
+
+
+def test_an_unreadable_row_is_named_when_listed(file: Path) -> None:
+    opened = SqliteStore.open(file.parent)
+    (run,) = opened.task_runs(RunQuery(limit=1))
+    for body in ("'{'", "'{}'", "CAST(x'7bff' AS TEXT)"):
+        with sqlite3.connect(file) as connection:
+            connection.execute(f"UPDATE task_run SET body = {body} WHERE id = ?", (run.id.bytes,))
+        connection.close()
+        named = "prefect_nb.db" if "CAST" in body else f"{run.id}.*doctor --mend"
+        for ask in (
+            lambda: opened.task_runs(RunQuery()),
+            lambda: opened.task_run(run.id),
+            lambda: opened.resolve_run(str(run.id)),
+        ):
+            with pytest.raises(StoreDamaged, match=named):
+                ask()
+    assert [str(run.id) in problem.where for problem in opened.check()] == [True]
+    assert opened.rebuild(run.id)
+    assert opened.task_run(run.id) == run
+    assert opened.check() == []
+    opened.close()
+
+
+def test_what_is_not_all_there_is_not_rebuilt(file: Path) -> None:
+    opened = SqliteStore.open(file.parent)
+    gap, unreadable = opened.task_runs(RunQuery(limit=2))
+    with sqlite3.connect(file) as connection:
+        connection.execute("DELETE FROM event WHERE number = 1 AND run_id = ?", (gap.id.bytes,))
+        connection.execute("UPDATE event SET body = '{' WHERE number = 1 AND run_id = ?", (unreadable.id.bytes,))
+    connection.close()
+
+    assert not opened.rebuild(gap.id)
+    assert not opened.rebuild(unreadable.id)
+    assert opened.task_run(gap.id) == gap
+    with pytest.raises(StoreDamaged, match=str(unreadable.id)):
+        opened.events(unreadable.id)
+    opened.close()
+
+
+def test_the_sqlite_in_use_is_told(store: SqliteStore) -> None:
+    assert store.describe()["version"] == sqlite3.sqlite_version
+
+
 def test_doctor_sees_rows_that_do_not_follow_from_their_events(file: Path) -> None:
     connection = sqlite3.connect(file)
     ids = [UUID(bytes=id) for (id,) in connection.execute("SELECT id FROM task_run LIMIT 4")]
