@@ -234,7 +234,8 @@ class Home:
         try:
             self.ledger.close()
             if self._owner is not None:
-                self.store.remove_owner(self._owner.id)
+                # Runs that other threads have not ended by now will never be ended by anybody.
+                self.store.crash([self._owner.id], clock.now_us(), CRASH_MESSAGE)
         finally:
             if self._owner_lock is not None:
                 self._owner_lock.release()

@@ -68,10 +68,9 @@ def _debugging(args: Sequence[str] | None) -> bool:
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an error (also: PREFECT_NB_DEBUG=1).")
 def main(debug: bool) -> None:
-    r"""Run notebooks and Python flows, and look at every run there ever was.
+    """Run notebooks and Python flows, and look at every run there ever was.
 
-    \b
-    Begin with:
+    Examples:
       prefect-nb run report.ipynb -p year=2024
       prefect-nb flow-run ls
     """

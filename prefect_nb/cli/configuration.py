@@ -8,17 +8,20 @@ from prefect_nb.cli.output import as_json, output_option, table
 
 @click.group(cls=Group)
 def config() -> None:
-    """Look at the settings."""
+    """Look at the settings.
+
+    Example:
+      prefect-nb config view
+    """
 
 
 @config.command()
 @output_option
 def view(output: str) -> None:
-    r"""Show every setting and where its value comes from.
+    """Show every setting and where its value comes from.
 
     A setting is changed by an environment variable: PREFECT_NB_ and its name in capitals.
 
-    \b
     Example:
       PREFECT_NB_LOGGING_LEVEL=DEBUG prefect-nb config view
     """

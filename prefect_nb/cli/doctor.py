@@ -5,21 +5,21 @@ from typing import TYPE_CHECKING
 import click
 
 from prefect_nb.cli.errors import FAILED, OK
+from prefect_nb.cli.group import Command
 from prefect_nb.cli.output import as_json, output_option
 
 if TYPE_CHECKING:
     from prefect_nb.service.doctor import Finding, Report
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--mend", is_flag=True, help="Do what is safe: remove leftovers, make files private, rebuild rows.")
 @output_option
 def doctor(mend: bool, output: str) -> int:
-    r"""Check that the history and every kept result are whole; say what is wrong and how to mend it.
+    """Check that all that was kept is whole. Says what is wrong and how to mend it.
 
     Exits with 0 when nothing is left to do, else with 1.
 
-    \b
     Example:
       prefect-nb doctor --mend
     """

@@ -2,8 +2,11 @@
 
 import json
 import logging
-from collections.abc import Iterator
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
@@ -12,18 +15,23 @@ from prefect_nb.cli.group import Group
 from prefect_nb.cli.output import as_json, facts, limit_option, output_option, state_of, state_words, table
 from prefect_nb.execution.clock import now_us
 from prefect_nb.interfaces import LogLine
-from prefect_nb.model.runs import FlowRun
-from prefect_nb.service import history
+from prefect_nb.model.runs import FlowRun, Run
+from prefect_nb.service import history, run_logs
 from prefect_nb.service.documents import log_document, run_document
 from prefect_nb.service.history import Node
 from prefect_nb.service.text import ago, did_you_mean, elapsed, one_line, plain
 
 _SHOWN_TASKS = 100
+_PLURALS = {"cell": "cells"}
 
 
 @click.group(cls=Group, name="flow-run")
 def flow_run() -> None:
-    """Look at flow runs, cancel them, resume them."""
+    """Look at flow runs, cancel them, resume them.
+
+    Example:
+      prefect-nb flow-run ls
+    """
 
 
 @flow_run.command()
@@ -33,9 +41,8 @@ def flow_run() -> None:
 @limit_option(20)
 @output_option
 def ls(states: tuple[str, ...], flow: str | None, tags: tuple[str, ...], limit: int, output: str) -> None:
-    r"""List the newest flow runs.
+    """List the newest flow runs.
 
-    \b
     Example:
       prefect-nb flow-run ls --state failed --limit 5
     """
@@ -68,34 +75,22 @@ def ls(states: tuple[str, ...], flow: str | None, tags: tuple[str, ...], limit: 
 @click.argument("run")
 @output_option
 def inspect(run: str, output: str) -> None:
-    r"""Show one flow run: its state, parameters, task runs and child runs.
+    """Show one flow run and everything called in it.
 
     RUN is the run's name, its id, or the first characters of the id.
 
-    \b
     Example:
       prefect-nb flow-run inspect quick-fox
     """
     found = history.find_flow_run(run)
-    tasks = history.all_task_runs(found.id)
-    children = history.child_flow_runs(found.id)
     if output == "json":
-        as_json(
-            {
-                **run_document(found),
-                "task_runs": [run_document(task) for task in tasks],
-                "child_flow_runs": [run_document(child) for child in children],
-            }
-        )
+        as_json(_document(found))
         return
     _show(found)
-    if tasks:
-        click.echo(f"\nTask runs ({len(tasks)})")
-        _show_tree(history.tree(tasks))
-    if children:
-        click.echo("\nChild flow runs")
-        for child in children:
-            click.echo(f"  {state_words(child)}  {_short(child.flow_name)} / {_short(child.name)}  {child.id}")
+    below = list(history.walk(history.tree(found.id)))
+    if below:
+        click.echo(f"\n{_heading([node.run for _, node in below])}")
+        _show_below(found, below)
 
 
 @flow_run.command()
@@ -104,27 +99,26 @@ def inspect(run: str, output: str) -> None:
 @click.option("--level", default="DEBUG", metavar="LEVEL", help="Only lines of this level or a higher one.")
 @output_option
 def logs(run: str, follow: bool, level: str, output: str) -> None:
-    r"""Show a flow run's log, that of its task runs included.
+    """Show a flow run's log. Lines of its task runs and child flow runs are part of it.
 
-    \b
     Example:
       prefect-nb flow-run logs quick-fox --follow
     """
     found = history.find_flow_run(run)
     least = _level(level)
-    show_lines(history.follow(found, least) if follow else history.logs(found, least), output)
+    lines = run_logs.follow(found, least) if follow else run_logs.logs(found, least)
+    show_lines(lines, run_logs.Subjects(found), output)
 
 
 @flow_run.command()
 @click.argument("run")
 @click.option(
-    "--wait", type=click.FloatRange(min=0), default=10.0, show_default=True, metavar="SECONDS", help="For its end."
+    "--wait", type=click.FloatRange(min=0), default=10.0, show_default=True, metavar="SECONDS", help="How long to wait for its end."
 )
 @output_option
 def cancel(run: str, wait: float, output: str) -> int:
-    r"""Cancel a running flow run, wherever its process is.
+    """Cancel a running flow run, wherever its process is.
 
-    \b
     Example:
       prefect-nb flow-run cancel quick-fox
     """
@@ -148,11 +142,10 @@ def cancel(run: str, wait: float, output: str) -> int:
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @output_option
 def resume(run: str, force: bool, quiet: bool, output: str) -> int:
-    r"""Go on with a crashed or failed flow run; what its tasks kept is not computed again.
+    """Go on with a crashed or failed flow run. What its tasks kept is not computed again.
 
     Exit codes are those of `prefect-nb run`.
 
-    \b
     Example:
       prefect-nb flow-run resume quick-fox
     """
@@ -165,15 +158,17 @@ def resume(run: str, force: bool, quiet: bool, output: str) -> int:
     return report(finished, quiet, output)
 
 
-def show_lines(lines: Iterator[LogLine], output: str) -> None:
+def show_lines(lines: Iterator[LogLine], subjects: run_logs.Subjects, output: str) -> None:
     """Print log lines, each as soon as it is there; for programs, one JSON document a line."""
     for line in lines:
         if output == "json":
             click.echo(json.dumps(log_document(line), ensure_ascii=False))
             continue
         at = datetime.fromtimestamp(line.at_us / 1_000_000, UTC).astimezone()
+        subject = subjects.of(line)
         click.echo(
-            f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d} | {_level_name(line.level):<8} | {plain(line.message)}"
+            f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d} | {_level_name(line.level):<8} | "
+            f"{f'{subject} - ' if subject else ''}{plain(line.message)}"
         )
 
 
@@ -200,34 +195,42 @@ def _show(run: FlowRun) -> None:
     )
 
 
-def _show_tree(nodes: list[Node]) -> None:
-    shown = 0
-    total = 0
-    for depth, node in _walk(nodes, 0):
-        total += 1
-        if shown < _SHOWN_TASKS:
-            shown += 1
-            click.echo(_task_line(depth, node))
-    if total > shown:
+def _document(run: FlowRun) -> dict[str, Any]:
+    """The run with its task runs, and with its child flow runs in the same way."""
+    return {
+        **run_document(run),
+        "task_runs": [run_document(task) for task in history.all_task_runs(run.id)],
+        "child_flow_runs": [_document(child) for child in history.child_flow_runs(run.id)],
+    }
+
+
+def _heading(runs: Sequence[Run]) -> str:
+    """`Cells (9), task runs (11), child flow runs (1)`."""
+    kinds = Counter(
+        "child flow runs" if isinstance(run, FlowRun) else _PLURALS.get(run.kind, "task runs") for run in runs
+    )
+    words = [f"{kind} ({kinds[kind]})" for kind in ("cells", "task runs", "child flow runs") if kinds[kind]]
+    return ", ".join(words).capitalize()
+
+
+def _show_below(run: FlowRun, below: Sequence[tuple[int, Node]]) -> None:
+    for depth, node in below[:_SHOWN_TASKS]:
+        click.echo(_line(depth, node.run))
+    if len(below) > _SHOWN_TASKS:
+        handle = shlex.quote(history.handle_of(run))
         click.echo(
-            f"  ... and {total - shown} more; `prefect-nb task-run ls --flow-run ID --limit {total}` lists them."
+            f"  ... and {len(below) - _SHOWN_TASKS} more; "
+            f"`prefect-nb flow-run inspect {handle} --output json` has them all."
         )
 
 
-def _walk(nodes: list[Node], depth: int) -> Iterator[tuple[int, Node]]:
-    for node in nodes:
-        yield depth, node
-        yield from _walk(node.children, depth + 1)
-
-
-def _task_line(depth: int, node: "Node") -> str:
-
-    run = node.run
+def _line(depth: int, run: Run) -> str:
+    name = f"flow {_short(run.flow_name)}, run {_short(run.name)}" if isinstance(run, FlowRun) else _short(run.name)
     took = elapsed(run, now_us())
+    notes = ", ".join(note for note in (took, f"{run.run_count} attempts" if run.run_count > 1 else "") if note)
     bad = run.state_message and run.state_type.value in ("FAILED", "CRASHED")
     message = f": {_short(run.state_message or '', 120)}" if bad else ""
-    tries = f", {run.run_count} attempts" if run.run_count > 1 else ""
-    return f"  {'  ' * depth}{state_words(run)}  {_short(run.name)}{f' ({took}{tries})' if took else ''}{message}"
+    return f"  {'  ' * depth}{state_words(run)}  {name}{f' ({notes})' if notes else ''}{message}"
 
 
 def _short(text: str, limit: int = 60) -> str:

@@ -115,8 +115,9 @@ def _tell(progress: Progress, over: threading.Event) -> None:
 def _news(progress: Progress, run: TaskRun) -> str:
     took = elapsed(run, run.end_us or 0)
     message = f": {one_line(run.state_message, _MESSAGE)}" if run.state_message and _went_wrong(run) else ""
-    cell = f"cell {progress.cell_number(run)} of {progress.standing().cells} · " if run.kind == "cell" else ""
-    return f"{state_words(run)}  {cell}{one_line(run.name, 60)}{f' · {took}' if took else ''}{message}"
+    number = progress.cell_number(run)
+    cell = f"cell {number} of {progress.standing().cells} · " if number else ""
+    return f"{state_words(run)}  {cell}{one_line(run.name, 60)}{f' ({took})' if took else ''}{message}"
 
 
 def _went_wrong(run: TaskRun) -> bool:

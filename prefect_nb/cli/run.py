@@ -13,6 +13,7 @@ import click
 
 from prefect_nb.cli import progress
 from prefect_nb.cli.errors import FAILED, INTERRUPTED, OK, TERMINATED, say
+from prefect_nb.cli.group import Command
 from prefect_nb.cli.output import as_json, counts_text, facts, output_option, state_words
 from prefect_nb.exceptions import TerminationSignal
 from prefect_nb.execution import logs
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
     from prefect_nb.service.running import Finished, Watch
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("target")
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; JSON or plain text.")
 @click.option(
     "--to",
     "to",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(dir_okay=False),
     metavar="OUT.ipynb",
     help="Where the executed notebook goes.",
 )
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 def run(
     target: str,
     params: tuple[str, ...],
-    to: Path | None,
+    to: str | None,
     name: str | None,
     tags: tuple[str, ...],
     durable: bool,
@@ -55,16 +56,14 @@ def run(
     quiet: bool,
     output: str,
 ) -> int:
-    r"""Run a notebook, or a flow of a Python file, and wait until it has ended.
+    """Run a notebook, or a flow of a Python file. Comes back when the run has ended.
 
     TARGET is notebook.ipynb, file.py:flow_name, file.py (if it has a single flow), or package.module:flow_name.
 
-    \b
     Examples:
       prefect-nb run report.ipynb -p year=2024 --to report-2024.ipynb
       prefect-nb run flows.py:nightly -p 'tables=["a", "b"]'
 
-    \b
     Exit codes: 0 completed, 1 failed or crashed, 2 bad input (nothing was run), 75 taken over by another
     process, 130 interrupted or cancelled.
     """
@@ -145,7 +144,7 @@ def _summary(finished: "Finished") -> None:
             ("duration", elapsed(run, run.state_us)),
             ("cells", counts_text(finished.cells)),
             ("tasks", counts_text(finished.tasks)),
-            ("cached", f"{cached} of {sum(finished.tasks.values())} tasks were not computed again" if cached else None),
+            ("cached", f"{cached} of {sum(finished.tasks.values())} tasks not computed again" if cached else None),
             ("notebook", run.output_path),
             ("look", f"prefect-nb flow-run inspect {shlex.quote(history.handle_of(run))}"),
         ]

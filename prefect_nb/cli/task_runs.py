@@ -12,7 +12,11 @@ from prefect_nb.service.text import ago, elapsed, one_line, plain
 
 @click.group(cls=Group, name="task-run")
 def task_run() -> None:
-    """Look at task runs and notebook cells."""
+    """Look at task runs and notebook cells.
+
+    Example:
+      prefect-nb task-run ls --state failed
+    """
 
 
 @task_run.command()
@@ -22,9 +26,8 @@ def task_run() -> None:
 @limit_option(50)
 @output_option
 def ls(parent: str | None, states: tuple[str, ...], tags: tuple[str, ...], limit: int, output: str) -> None:
-    r"""List the newest task runs and cells.
+    """List the newest task runs and cells.
 
-    \b
     Example:
       prefect-nb task-run ls --flow-run quick-fox --state failed
     """
@@ -58,11 +61,10 @@ def ls(parent: str | None, states: tuple[str, ...], tags: tuple[str, ...], limit
 @click.argument("run")
 @output_option
 def inspect(run: str, output: str) -> None:
-    r"""Show one task run or cell.
+    """Show one task run or cell.
 
     RUN is the run's name, its id, or the first characters of the id.
 
-    \b
     Example:
       prefect-nb task-run inspect train-3
     """

@@ -5,12 +5,13 @@ import platform
 
 import click
 
+from prefect_nb.cli.group import Command
 
-@click.command()
+
+@click.command(cls=Command)
 def version() -> None:
-    r"""Show the version.
+    """Show the version.
 
-    \b
     Example:
       prefect-nb version
     """

@@ -16,6 +16,7 @@ from prefect_nb.exceptions import (
     RunCancelled,
     SerializationError,
     StorageFull,
+    StoreUnavailable,
 )
 from prefect_nb.execution import hooks, inputs, interrupts, logs, pump
 from prefect_nb.execution.calls import call_awaiting, call_blocking
@@ -26,9 +27,9 @@ from prefect_nb.execution.ids import new_id
 from prefect_nb.execution.kept import KeptResult
 from prefect_nb.execution.recorder import created, moved, stamp
 from prefect_nb.execution.scope import Scope
-from prefect_nb.interfaces import Entry
+from prefect_nb.interfaces import Entry, RunQuery
 from prefect_nb.model.runs import FlowRun, TaskRun
-from prefect_nb.model.states import Failed, State
+from prefect_nb.model.states import TERMINAL_STATES, Failed, State, StateType
 
 if TYPE_CHECKING:
     from prefect_nb.execution.shapes import Surroundings
@@ -111,7 +112,7 @@ class FlowExecution:
                     self.scope.begin_again()
                 return self.call_here()
             case c.Conclude(value):
-                pump.wait_for_children(self.scope, CANCEL_GRACE_SECONDS)
+                self.wait_for_children_here()
                 return self.conclude(value)
             case c.AwaitUpstream():
                 for item, _ in self.upstream():
@@ -170,6 +171,8 @@ class FlowExecution:
 
     def record(self, state: State[Any]) -> State[Any]:
         """Record a state; the run's own final state is durable when this returns."""
+        if state.type is StateType.CANCELLED or state.type is StateType.CRASHED:
+            self._end_task_runs(state.type)
         with self.lock:
             again = self.proposed is state and self.run.events > self.proposed_at
             if not again:
@@ -198,6 +201,19 @@ class FlowExecution:
         if state.is_final():
             self.ledger.commit(flow_run_id=self.run.id)
         return state
+
+    def _end_task_runs(self, type_: StateType) -> None:
+        """Nothing of an ended run stays open: end the task runs whose threads were left behind."""
+        try:
+            self.ledger.commit(flow_run_id=self.run.id)
+        except (StorageFull, StoreUnavailable):  # said when the final state is committed
+            return
+        open_types = tuple(set(StateType) - TERMINAL_STATES)
+        query = RunQuery(flow_run_id=self.run.id, state_types=open_types, limit=1_000_000)
+        for task_run in self.home.store.task_runs(query):
+            if task_run.state_name != "NotReady":
+                end: State[Any] = State(type=type_, message="Its flow run ended, and its thread was left behind.")
+                moved(self.ledger, task_run, end, self.run.id)
 
     def _mirror(self, state: State[Any]) -> None:
         """Show the state on the task run that stands for this flow run in its parent."""
@@ -320,12 +336,45 @@ class FlowExecution:
             states = list(value)
         return judge_return(value, states)
 
-    async def wait_for_children(self) -> None:
-        """Wait on this loop until every submitted run has ended."""
-        if self.scope.futures:
-            import asyncio
+    def wait_for_children_here(self) -> None:
+        """Wait on this thread until every submitted run has ended; an interrupt cancels those that have not.
 
-            await asyncio.to_thread(pump.wait_for_children, self.scope, CANCEL_GRACE_SECONDS)
+        Raises:
+            KeyboardInterrupt, RunCancelled: that happened; they have ended all the same.
+        """
+        interruption: BaseException | None = None
+        while self.scope.futures:
+            impatient = self.scope.stopping
+            try:
+                with interrupts.stoppable(self.scope):
+                    pump.wait_for_children(self.scope, CANCEL_GRACE_SECONDS)
+                break
+            except RunCancelled as error:
+                interruption = interruption or error
+            except KeyboardInterrupt as error:
+                interruption = error
+                if impatient:
+                    pump.abandon_children(self.scope)
+                    break
+        if interruption is not None:
+            raise interruption
+
+    async def wait_for_children(self) -> None:
+        """The same on this loop."""
+        import asyncio
+
+        interrupted = False
+        while self.scope.futures:
+            try:
+                with interrupts.stoppable_task(self.scope):
+                    await asyncio.to_thread(pump.wait_for_children, self.scope, CANCEL_GRACE_SECONDS)
+                break
+            except asyncio.CancelledError:
+                if not self.scope.stopping or interrupted:
+                    raise
+                interrupted = True
+        if interrupted:
+            raise RunCancelled(self.scope.reason)
 
     def timed_out(self) -> Exception:
         """The exception that stands for a timeout."""

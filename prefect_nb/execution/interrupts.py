@@ -7,8 +7,10 @@ wakes up.
 
 from __future__ import annotations
 
+import _weakrefset
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,7 +18,10 @@ from typing import Any
 
 from prefect_nb.exceptions import RunCancelled
 from prefect_nb.execution.scope import Scope
-from prefect_nb.execution.timeouts import raise_in_thread
+from prefect_nb.execution.timeouts import call_later, raise_in_thread
+
+_AGAIN_SECONDS = 0.001
+_WEAK_REFERENCES = frozenset({weakref.__file__, _weakrefset.__file__})
 
 
 @contextmanager
@@ -34,7 +39,10 @@ def stoppable(scope: Scope) -> Iterator[None]:
 
     root = scope.root
 
-    def interrupted(_signum: int, _frame: FrameType | None) -> None:
+    def interrupted(_signum: int, frame: FrameType | None) -> None:
+        if _is_in_callback(frame):
+            call_later(_AGAIN_SECONDS, _signal_main)
+            return
         if root.stopping:
             if root.stopped_by_keyboard:
                 raise KeyboardInterrupt
@@ -46,7 +54,7 @@ def stoppable(scope: Scope) -> Iterator[None]:
         # Nested flows all ask for it; the main thread is interrupted once.
         if not root.signalled and threading.current_thread() is not threading.main_thread():
             root.signalled = True
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            _signal_main()
 
     with _handling(interrupted), _stopper(scope, stop_main):
         yield
@@ -75,6 +83,20 @@ def stoppable_task(scope: Scope) -> Iterator[None]:
                 yield
         else:
             yield
+
+
+def _signal_main() -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def _is_in_callback(frame: FrameType | None) -> bool:
+    """Whether what is raised here would be lost: Python only prints what comes out of finalizers and weak references."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "__del__" or code.co_filename in _WEAK_REFERENCES:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

@@ -88,7 +88,7 @@ class Pumped:
                             return
                         answer = self._immediate(command)
                     else:
-                        answer = self.context.copy().run(execution.answer_at_once, command)
+                        answer = self._at_once(command)
                 except (Fenced, InvalidMove):
                     raise
                 except BaseException as raised:
@@ -103,11 +103,17 @@ class Pumped:
             if not is_over(steps):
                 raise
             if execution.state is not None and execution.state.is_final():
-                execution.finish(execution.state)  # it came after the end, out of a hook
+                self._noted(unexpected)  # it came after the end
+                execution.finish(execution.state)
                 return
             logger.exception("The shell of task run %s failed.", execution.id)
             if execution.future is not None and not execution.future.done():
                 execution.finish(Crashed(message=f"The engine failed: {unexpected}", data=unexpected))
+
+    def _at_once(self, command: c.Command) -> Any:
+        if type(command) is c.Translate:
+            self._noted(command.error)
+        return self.context.copy().run(self.execution.answer_at_once, command)
 
     def _noted(self, error: BaseException) -> BaseException:
         if isinstance(error, KeyboardInterrupt | RunCancelled):

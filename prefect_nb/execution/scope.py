@@ -57,6 +57,7 @@ class Scope:
         self.threads: dict[int, int] = {}
         self.stoppers: set[Callable[[], None]] = set()
         self.signalled = False
+        self.closed = False
         self._make_runner = make_runner
         self._runner: Runner | None = None
         self._counters: dict[tuple[UUID | None, str], int] = {}
@@ -147,6 +148,7 @@ class Scope:
 
     def close(self) -> None:
         """The run has ended."""
+        self.closed = True
         if self.parent is not None:
             self.parent.stoppers.discard(self._stop_with_parent)
         if self._runner is not None:

@@ -198,6 +198,8 @@ class TaskExecution:
             if again:  # a signal came right after it was appended
                 stamp(state, self.run)
             elif self.run.events == 0:
+                if self.scope is not None and self.scope.closed and self.scope.stopping:
+                    raise InvalidMove(f"{self.task.name!r} was called after its flow run was cancelled.")
                 run = self._create(state)
                 self.ledger.append(Entry(run, created(run, state), flow_run_id), flow_run_id, self)
             else:

@@ -20,8 +20,8 @@ from prefect_nb.model.states import GLYPHS, State, StateType
 from prefect_nb.notebook.cells import Cell
 from prefect_nb.notebook.listing import picture_of
 from prefect_nb.notebook.options import Reference
-from prefect_nb.notebook.picture import one_line
 from prefect_nb.notebook.tracebacks import shown_as, shown_from_cell
+from prefect_nb.service.text import one_line
 
 DEFAULT_NAME = "cell-flow"
 KIND = "cell-flow"

@@ -21,16 +21,13 @@ from prefect_nb.notebook.picture import (
     COLOURS,
     Count,
     count_states,
-    duration_text,
-    elapsed,
     finished,
     group_name,
     moment,
     most_relevant,
     note,
-    one_line,
-    plain,
 )
+from prefect_nb.service.text import duration_text, elapsed, one_line, plain
 
 R = TypeVar("R", bound=Snapshot)
 

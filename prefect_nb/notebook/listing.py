@@ -11,9 +11,8 @@ from prefect_nb.home import Home
 from prefect_nb.model.runs import FlowRun
 from prefect_nb.model.states import GLYPHS
 from prefect_nb.notebook.html import mimebundle
-from prefect_nb.notebook.picture import one_line
-from prefect_nb.service import history
-from prefect_nb.service.text import ago, elapsed
+from prefect_nb.service import history, run_logs
+from prefect_nb.service.text import ago, elapsed, one_line
 
 _LOG_LINES = 40
 _COLUMNS = ("State", "Flow", "Run", "Started", "Took", "Id")
@@ -25,7 +24,7 @@ def picture_of(run: FlowRun) -> dict[str, str]:
     newest = Home.current().store.flow_run(run.id) or run
     children = history.child_flow_runs(run.id)
     task_runs = [task_run for one in (newest, *children) for task_run in history.all_task_runs(one.id)]
-    lines = list(history.logs(newest))[-_LOG_LINES:]
+    lines = list(run_logs.logs(newest))[-_LOG_LINES:]
     return mimebundle(newest, task_runs, now_us=now_us(), children=children, logs=lines)
 
 

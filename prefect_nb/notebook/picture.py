@@ -1,6 +1,6 @@
-"""What a picture of a run says, whatever draws it: words, counts, durations, and which runs matter most.
+"""What a picture of a run says, whatever draws it: words, counts, and which runs matter most.
 
-Everything here is pure. Text that comes from users passes `one_line` or `plain` before it is shown anywhere.
+Everything here is pure. Text that comes from users passes `one_line` or `plain` (`service.text`) before it is shown.
 """
 
 import re
@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from prefect_nb.model.runs import FlowRun, Snapshot, TaskRun
+from prefect_nb.model.runs import FlowRun, TaskRun
 from prefect_nb.model.states import TERMINAL_STATES, StateType
 
 _S = StateType
@@ -90,56 +90,6 @@ def most_relevant(first: Sequence[UUID], second: Sequence[UUID], others: Iterabl
     """At most `limit` ids: `first`, then `second` (neither crowds the other out of its half), then the others."""
     firsts = min(len(first), max(limit // 2, limit - len(second)))
     return list(islice(chain(first[:firsts], second[: limit - firsts], others), limit))
-
-
-# Escape sequences of terminals (colours in tracebacks).
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
-# Control characters, and the invisible ones that reorder or hide text; joiners stay, scripts and emoji need them.
-_INVISIBLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\U000e0000-\U000e007f\ud800-\udfff]"
-)
-_SPACES = re.compile(r"\s+")
-
-
-def plain(text: str, limit: int) -> str:
-    """The text without what could disturb or deceive, at most about `limit` characters; it may have several lines."""
-    cut = text[: limit * 2]
-    cut = _INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", _ANSI.sub("", cut.replace("\r\n", "\n")))
-    if len(cut) <= limit and len(text) <= limit * 2:
-        return cut
-    return f"{cut[:limit]}… ({len(text):,} characters)"
-
-
-def one_line(text: str, limit: int = 80) -> str:
-    """The text on one line, cleaned, at most `limit` characters."""
-    line = _SPACES.sub(" ", _ANSI.sub("", text[: limit * 4])).strip()
-    line = _INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", line)
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def duration_text(microseconds: int) -> str:
-    """A length of time for people: `850 ms`, `1.2 s`, `3 m 04 s`, `2 h 05 m`, `3 d 04 h`."""
-    milliseconds = round(microseconds / 1000)
-    if milliseconds < 1000:
-        return "< 1 ms" if milliseconds < 1 else f"{milliseconds} ms"
-    tenths = round(microseconds / 100_000)
-    if tenths < 600:
-        return f"{tenths / 10:.1f} s"
-    seconds = round(microseconds / 1_000_000)
-    if seconds < 3600:
-        return f"{seconds // 60} m {seconds % 60:02} s"
-    minutes = seconds // 60
-    if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60:02} m"
-    return f"{minutes // 1440} d {minutes // 60 % 24:02} h"
-
-
-def elapsed(run: Snapshot, now_us: int) -> str:
-    """How long the run has taken, or took, from its first start; empty when it never started."""
-    if run.start_us is None:
-        return ""
-    return duration_text(max(0, (run.end_us or now_us) - run.start_us))
 
 
 def moment(us: int) -> str:

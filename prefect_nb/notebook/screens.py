@@ -15,7 +15,8 @@ import msgspec
 from prefect_nb.model.runs import TaskRun
 from prefect_nb.model.states import GLYPHS, StateType
 from prefect_nb.notebook.html import mimebundle
-from prefect_nb.notebook.picture import BROKEN, COLOURS, Picture, elapsed, finished, note, one_line
+from prefect_nb.notebook.picture import BROKEN, COLOURS, Picture, finished, note
+from prefect_nb.service.text import elapsed, one_line
 
 logger = logging.getLogger("prefect_nb.notebook")
 

@@ -24,9 +24,8 @@ from prefect_nb.model.states import GLYPHS, State
 from prefect_nb.notebook.cells import Cell
 from prefect_nb.notebook.listing import show
 from prefect_nb.notebook.names import Names, declared, names_of, split_declarations
-from prefect_nb.notebook.picture import one_line
 from prefect_nb.notebook.tracebacks import shown_as, shown_from_cell
-from prefect_nb.service.text import ago, did_you_mean, duration_text
+from prefect_nb.service.text import ago, did_you_mean, duration_text, one_line
 from prefect_nb.tasks import Task
 
 DEFAULT_NAME = "cell-task"

@@ -207,11 +207,10 @@ def count_states(flow_run_id: UUID) -> tuple[dict[str, int], dict[str, int]]:
 
     The task runs that stand for child flow runs are not counted: they compute nothing.
     """
-    cells: Counter[str] = Counter()
+    cells = Counter(run.state_name for run in all_task_runs(flow_run_id, kinds=("cell",)))
     tasks: Counter[str] = Counter()
     for id in (flow_run_id, *(run.id for run in descendants(flow_run_id))):
         others = all_task_runs(id, kinds=("cell", STAND_IN))
-        cells += Counter(run.state_name for run in others if run.kind == "cell")
         tasks += Counter(Home.current().store.count_task_states(id)) - Counter(run.state_name for run in others)
     return dict(cells), dict(tasks)
 

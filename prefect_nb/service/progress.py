@@ -88,7 +88,7 @@ class Progress:
                 self._see_task(run)
 
     def cell_number(self, run: TaskRun) -> int:
-        """Which cell it is, counted from 1 (0: none)."""
+        """Which of the run's own cells it is, counted from 1 (0: none)."""
         with self._lock:
             return list(self._cell_states).index(run.id) + 1 if run.id in self._cell_states else 0
 
@@ -117,7 +117,8 @@ class Progress:
         before = self._states.get(run.id)
         self._states[run.id] = (run.state_type, run.state_name)
         if run.kind == "cell":
-            self._cell_states[run.id] = run.state_type
+            if run.flow_run_id == self._root:
+                self._cell_states[run.id] = run.state_type
         elif run.kind != STAND_IN:
             if before is not None:
                 self._tasks[before] -= 1

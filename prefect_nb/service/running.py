@@ -44,8 +44,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     durable: bool = False
     timeout_seconds: float | None = None
-    output_path: Path | None = None
-    """Where the executed notebook goes."""
+    output_path: str | Path | None = None
+    """Where the executed notebook goes; a URL, or a path in a folder that is there."""
     kernel_name: str | None = None
 
 
@@ -66,7 +66,7 @@ class Finished(msgspec.Struct, frozen=True):
     cells: dict[str, int]
     """State name -> number of the notebook's cells."""
     tasks: dict[str, int]
-    """State name -> number of the task runs."""
+    """State name -> number of the task runs, those of child flow runs included."""
 
 
 Watch = Callable[[Progress], AbstractContextManager[Any]]
@@ -188,6 +188,12 @@ def _notebook_flow(target: str, options: RunOptions) -> Flow[..., Any]:
     if not is_url(target) and not path.is_file():
         others = [other.name for other in path.parent.glob("*.ipynb")] if path.parent.is_dir() else []
         raise ObjectNotFound(f"There is no notebook {path.absolute()}.{did_you_mean(path.name, others)}")
+    if options.output_path is not None and not is_url(str(options.output_path)):
+        folder = Path(options.output_path).expanduser().absolute().parent
+        if not folder.is_dir():
+            raise ConfigurationError(
+                f"{options.output_path} cannot be written: there is no folder {folder}. Make it, or give another path."
+            )
     given = {
         "durable": options.durable or None,
         "timeout_seconds": options.timeout_seconds,

@@ -449,6 +449,4 @@ def _forget_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_rest_before_fork, after_in_parent=_go_on_in_parent, after_in_child=_forget_in_child
-    )
+    os.register_at_fork(before=_rest_before_fork, after_in_parent=_go_on_in_parent, after_in_child=_forget_in_child)

@@ -29,6 +29,16 @@ def work(count: int = 3, name: str = "Ada"):
     print("hello", name, flush=True)
     return [double(i) for i in range(count)]
 
+@task(cache_key_fn=lambda *_: "known", persist_result=True)
+def known(x):
+    return x
+
+@flow
+def family():
+    known(1)
+    known(1)
+    return work()
+
 @flow
 def failing():
     raise ValueError("the pipe is broken")

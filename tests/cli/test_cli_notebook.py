@@ -1,6 +1,7 @@
 """`prefect-nb run` on a notebook: cells as they end, the executed notebook, exit codes."""
 
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -31,7 +32,7 @@ def test_a_notebook_is_run(shell, ask, notebook: Path):
     assert result.returncode == 0, result.stderr
     assert "✓ Completed  flow report, run first" in result.stdout
     assert f"notebook  {notebook.parent / 'out.ipynb'}" in result.stdout
-    assert "Completed  cell 2 of " in result.stderr
+    assert re.search(r"^✓ Completed  cell 2 of \d+ · .+ \(.+ m?s\)$", result.stderr, re.MULTILINE)
     executed = nbformat.read(notebook.parent / "out.ipynb", as_version=4)
     assert any("42" in json.dumps(cell.get("outputs", [])) for cell in executed.cells)
     assert notebook.read_bytes() == before
@@ -64,6 +65,15 @@ def test_bad_input_says_what_is_wrong_and_writes_nothing(invoke, notebook: Path,
     assert words in result.stderr
     assert not prefect_nb_home.exists()
     assert {path.name for path in notebook.parent.iterdir()} == {"flows.py", "report.ipynb"}
+
+
+def test_a_folder_that_is_not_there_is_named(invoke, notebook: Path, prefect_nb_home: Path):
+    result = invoke("run", "report.ipynb", "--to", "no/such/folder/out.ipynb")
+
+    assert result.exit_code == 2
+    assert f"there is no folder {notebook.parent / 'no' / 'such' / 'folder'}" in result.stderr
+    assert not prefect_nb_home.exists()
+    assert not (notebook.parent / "no").exists()
 
 
 def test_no_notebook_at_all(invoke, folder: Path, prefect_nb_home: Path):

@@ -26,6 +26,16 @@ def test_a_flow_is_run_and_summed_up(shell, ask):
     assert run["tags"] == ["nightly"]
 
 
+def test_the_summary_counts_the_tasks_of_the_whole_tree(shell, ask):
+    result = shell("run", "flows.py:family", "--name", "big")
+
+    assert result.returncode == 0, result.stderr
+    assert "tasks     ✓ 4 Completed, ✓ 1 Cached" in result.stdout
+    assert "cached    1 of 5 tasks not computed again" in result.stdout
+    document = json.loads(shell("run", "flows.py:family", "--output", "json").stdout)
+    assert sum(document["task_runs"].values()) == 5
+
+
 def test_a_failed_flow(shell, ask):
     result = shell("run", "flows.py:failing")
 

@@ -102,7 +102,66 @@ def test_child_runs_are_shown(invoke, ask):
     around()
     found = ask("flow-run", "ls", "--flow", "around")[0]
 
-    assert "Child flow runs\n  ✓ Completed  good / " in invoke("flow-run", "inspect", found["id"]).stdout
+    lines = invoke("flow-run", "inspect", found["id"]).stdout.splitlines()
+    heading = lines.index("Task runs (1), child flow runs (1)")
+    child, below = lines[heading + 1 :]
+    assert child.startswith("  ✓ Completed  flow good, run ")
+    assert below.startswith("    ✓ Completed  double-")
+    document = ask("flow-run", "inspect", found["id"])
+    assert [run["kind"] for run in document["task_runs"]] == ["subflow"]
+    (good_run,) = document["child_flow_runs"]
+    assert good_run["flow_name"] == "good"
+    assert [run["task_key"].split("-")[0] for run in good_run["task_runs"]] == ["double"]
+    said = [line.split(" | ")[2] for line in invoke("flow-run", "logs", found["id"]).stdout.splitlines()]
+    assert said == [
+        f"Flow run '{good_run['name']}' - n is 7",
+        f"Task run '{good_run['task_runs'][0]['name']}' - doubling 7",
+    ]
+
+
+def test_attempts_and_cached_tasks_are_shown(invoke, ask):
+    cached = double.with_options(cache_key_fn=lambda *_: "one", persist_result=True)
+
+    @flow
+    def inner() -> None:
+        cached(1)
+        cached(1)
+        unlucky(return_state=True)
+
+    @flow
+    def outside() -> None:
+        inner(return_state=True)
+
+    outside()
+
+    lines = invoke("flow-run", "inspect", ask("flow-run", "ls", "--flow", "outside")[0]["id"]).stdout.splitlines()
+    assert "Task runs (3), child flow runs (1)" in lines
+    assert any(line.startswith("    ✓ Cached  double-") for line in lines)
+    assert any(line.startswith("    ✗ Failed  unlucky-") and "2 attempts" in line for line in lines)
+
+
+def test_a_long_tree_is_cut(invoke, ask):
+    @flow
+    def long() -> None:
+        for x in range(103):
+            double(x)
+
+    long()
+    name = ask("flow-run", "ls")[0]["name"]
+
+    lines = invoke("flow-run", "inspect", name).stdout.splitlines()
+    assert lines[-1] == f"  ... and 3 more; `prefect-nb flow-run inspect {name} --output json` has them all."
+    assert len(ask("flow-run", "inspect", name)["task_runs"]) == 103
+
+
+def test_a_run_that_is_done_cannot_be_cancelled(invoke, ask, runs):
+    id = ask("flow-run", "ls", "--flow", "good")[0]["id"]
+
+    result = invoke("flow-run", "cancel", id)
+
+    assert result.exit_code == 2
+    assert "has ended already: it is Completed" in result.stderr
+    assert result.stdout == ""
 
 
 def test_task_runs(invoke, ask, runs):
@@ -124,7 +183,11 @@ def test_logs(invoke, ask, runs):
 
     lines = invoke("flow-run", "logs", name).stdout.splitlines()
 
-    assert [line.split(" | ")[1:] for line in lines] == [["WARNING ", "n is 2"], ["INFO    ", "doubling 2"]]
+    task_name = ask("task-run", "ls", "--flow-run", name)[0]["name"]
+    assert [line.split(" | ")[1:] for line in lines] == [
+        ["WARNING ", "n is 2"],
+        ["INFO    ", f"Task run '{task_name}' - doubling 2"],
+    ]
     assert len(invoke("flow-run", "logs", name, "--level", "warning").stdout.splitlines()) == 1
     assert invoke("flow-run", "logs", name, "--follow").stdout.splitlines() == lines
     first = json.loads(invoke("flow-run", "logs", name, "--output", "json").stdout.splitlines()[0])
@@ -270,16 +333,20 @@ def every_command():
         if isinstance(found, click.Group):
             for name, child in found.commands.items():
                 yield from walk(child, [*path, name])
-        else:
-            yield path
+        yield path
 
     return list(walk(main, []))
 
 
-@pytest.mark.parametrize("path", every_command(), ids=" ".join)
+@pytest.mark.parametrize("path", every_command(), ids=lambda path: " ".join(["prefect-nb", *path]))
 def test_each_command_teaches_by_an_example(invoke, path: list[str]):
     result = invoke(*path, "--help")
 
     assert result.exit_code == 0
     assert "Example" in result.stdout
-    assert f"prefect-nb {' '.join(path)}" in result.stdout.split("Example", 1)[1]
+    assert "\\b" not in result.stdout
+    examples = result.stdout.split("Example", 1)[1].partition("\n\n")[0].splitlines()[1:]
+    assert examples
+    for line in examples:
+        assert " ".join(["prefect-nb", *path]) in line
+        assert line.count("prefect-nb") == 1

@@ -17,7 +17,7 @@ from prefect_nb.model.runs import TaskRun
 from prefect_nb.model.states import TERMINAL_STATES, StateType
 
 
-@pytest.mark.parametrize("story", ["many", "many_inside"])
+@pytest.mark.parametrize("story", ["many", "many_inside", "many_left", "many_awaited"])
 def test_ctrl_c_in_a_map_cancels_the_flow_and_every_task(story: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
     with started("stories.py", home, story) as process:
@@ -113,8 +113,34 @@ def _cancel(here: Home, begun: threading.Event, pause: float) -> None:
 
 def test_ctrl_c_at_any_moment_leaves_nothing_open(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    assert succeed("interrupted.py", home, 60, 1) == "60"
+    assert succeed("interrupted.py", home, 40, 1) == "40"
     with opened(home) as here:
-        assert states(flow_runs(here)) == {"Cancelled": 60}
+        assert states(flow_runs(here)) == {"Cancelled": 40}
         assert set(states(task_runs(here))) <= {"Completed", "Cancelled"}
+    audit(home)
+
+
+def test_a_task_that_cannot_be_stopped_is_left_behind_and_writes_nothing_more(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with started("stories.py", home, "outlives_its_flow") as process:
+        wait_until((tmp_path / "at-stuck").exists, "it sleeps")
+        process.signal(signal.SIGINT)
+        wait_until((tmp_path / "at-end").exists, "the flow has given up waiting", 8)
+        with opened(home) as here:
+            assert states(flow_runs(here)) == {"Cancelled": 1}
+            assert states(task_runs(here)) == {"Cancelled": 2}
+            events = here.store.last_cursor()
+        assert process.wait() == 0, process.errors
+    with opened(home) as here:
+        assert here.store.last_cursor() == events
+    assert executions(home) == []
+    audit(home)
+
+
+def test_a_flow_that_the_end_of_the_interpreter_cuts_off_has_crashed(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert succeed("stories.py", home, "unfinished") == "None"
+    with opened(home) as here:
+        assert states(flow_runs(here)) == {"Crashed": 1}
+        assert states(task_runs(here)) == {"Completed": 2, "Crashed": 1}
     audit(home)

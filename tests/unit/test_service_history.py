@@ -1,6 +1,8 @@
 """Finding, listing and reading runs."""
 
+import sqlite3
 import threading
+from contextlib import closing
 from uuid import UUID
 
 import pytest
@@ -10,7 +12,7 @@ from prefect_nb.exceptions import ConfigurationError, InvalidMove, NotResumable,
 from prefect_nb.home import Home
 from prefect_nb.interfaces import RunQuery
 from prefect_nb.model.runs import FlowRun, TaskRun
-from prefect_nb.service import control, history
+from prefect_nb.service import control, history, run_logs
 from prefect_nb.service.documents import run_document
 
 
@@ -143,28 +145,106 @@ def test_what_is_ambiguous_is_listed():
     assert history.find_flow_run(str(runs[1].id)) == runs[1]
 
 
-def test_task_runs_as_a_tree():
-    parent()
-    run = next(run for run in history.flow_runs() if run.flow_name == "parent")
-
-    first, second = history.tree(history.all_task_runs(run.id))
-
-    assert first.run.name.startswith("outer")
-    assert [node.run.name.split("-")[0] for node in first.children] == ["double"]
-    assert second.run.kind == "subflow"
-    assert [found.flow_name for found in history.child_flow_runs(run.id)] == ["child"]
-    assert history.count_states(run.id) == ({}, {"Completed": 4})
-
-
-def test_logs_with_those_of_task_runs():
-    parent(5)
-    run = next(run for run in history.flow_runs() if run.flow_name == "parent")
+def newest_of(flow_name: str) -> FlowRun:
     Home.current().ledger.commit()
+    return next(run for run in history.flow_runs() if run.flow_name == flow_name)
 
-    assert [line.message for line in history.follow(run)] == ["n is 5", "doubling 5"]
-    assert [line.message for line in history.logs(run, min_level=30)] == ["n is 5"]
-    (inner,) = history.tree(history.all_task_runs(run.id))[0].children
-    assert [line.message for line in history.logs(inner.run)] == ["doubling 5"]
+
+@flow
+def family() -> None:
+    parent(1)
+    double(2)
+    with_child()
+
+
+@task
+def with_child() -> int:
+    return child()
+
+
+def drawn(flow_run: FlowRun) -> list[str]:
+    nodes = history.walk(history.tree(flow_run.id))
+    return [
+        f"{depth} {node.run.flow_name if isinstance(node.run, FlowRun) else node.run.name.split('-')[0]}"
+        for depth, node in nodes
+    ]
+
+
+def test_what_a_flow_run_called_as_a_tree():
+    family()
+
+    assert drawn(newest_of("family")) == [
+        "0 parent",
+        "1 outer",
+        "2 double",
+        "1 child",
+        "2 double",
+        "0 double",
+        "0 with_child",
+        "1 child",
+        "2 double",
+    ]
+    assert drawn(newest_of("parent")) == ["0 outer", "1 double", "0 child", "1 double"]
+
+
+def test_a_child_flow_run_that_was_never_made_is_shown_by_what_stood_for_it():
+    family()
+    run = newest_of("family")
+    with closing(sqlite3.connect(Home.current().path / "prefect_nb.db")) as connection, connection:
+        connection.execute("UPDATE flow_run SET parent_flow_run_id = NULL WHERE flow_name = 'parent'")
+
+    assert drawn(run)[:2] == ["0 parent", "0 double"]
+
+
+def test_tasks_are_counted_over_the_whole_tree_without_stand_ins():
+    family()
+    run = newest_of("family")
+
+    assert [found.flow_name for found in history.child_flow_runs(run.id)] == ["parent", "child"]
+    assert sorted(found.flow_name for found in history.descendants(run.id)) == ["child", "child", "parent"]
+    assert history.count_states(run.id) == ({}, {"Completed": 6})
+
+
+def test_logs_of_the_whole_tree():
+    family()
+    run = newest_of("family")
+    lines = ["n is 1", "doubling 1", "doubling 1", "doubling 2", "doubling 1"]
+
+    assert [line.message for line in run_logs.follow(run)] == lines
+    assert [line.message for line in run_logs.logs(run)] == lines
+    assert [line.message for line in run_logs.logs(run, min_level=30)] == ["n is 1"]
+    outer_node = history.tree(newest_of("parent").id)[0]
+    assert [line.message for line in run_logs.logs(outer_node.children[0].run)] == ["doubling 1"]
+
+
+def test_log_lines_name_whom_they_are_about():
+    family()
+    subjects = run_logs.Subjects(newest_of("parent"))
+    lines = list(run_logs.logs(newest_of("family")))
+
+    assert subjects.of(lines[0]) == ""
+    assert subjects.of(lines[1]).startswith("Task run 'double-")
+    of_family = run_logs.Subjects(newest_of("family")).of(lines[0])
+    assert of_family == f"Flow run '{newest_of('parent').name}'"
+
+
+def test_logs_longer_than_a_page_come_in_order(monkeypatch: pytest.MonkeyPatch):
+    @flow
+    def inner(first: int) -> None:
+        for number in range(first, first + 5):
+            get_run_logger().info(str(number))
+
+    @flow
+    def around() -> None:
+        for first in (0, 10):
+            get_run_logger().info(str(first - 1))
+            inner(first)
+
+    monkeypatch.setattr(run_logs, "_PAGE", 2)
+    around()
+
+    numbers = [int(line.message) for line in run_logs.follow(newest_of("around"))]
+    assert numbers == [-1, 0, 1, 2, 3, 4, 9, 10, 11, 12, 13, 14]
 
 
 def test_followed_logs_come_while_the_run_goes_on():
@@ -180,7 +260,7 @@ def test_followed_logs_come_while_the_run_goes_on():
     worker = threading.Thread(target=talking, daemon=True)
     worker.start()
     assert told.wait(20)
-    lines = history.follow(newest())
+    lines = run_logs.follow(newest())
     assert next(lines).message == "first"
     go_on.set()
 

@@ -11,7 +11,8 @@ from prefect_nb.interfaces import LogLine
 from prefect_nb.model.runs import FlowRun, ResultReference, TaskRun
 from prefect_nb.model.states import GLYPHS, StateType
 from prefect_nb.notebook.html import LIMIT, mimebundle, placeholder, run_html, run_text
-from prefect_nb.notebook.picture import COLOURS, duration_text, one_line, plain
+from prefect_nb.notebook.picture import COLOURS
+from prefect_nb.service.text import duration_text, one_line, plain
 
 START = 1_700_000_000_000_000
 _numbers = itertools.count(1)

@@ -1,5 +1,7 @@
 """Small flows, each for one fault: `stories.py NAME [ARGUMENTS]`."""
 
+import asyncio
+import inspect
 import os
 import re
 import signal
@@ -110,6 +112,53 @@ def slow(n: int) -> int:
 @flow(task_runner=ThreadPoolTaskRunner(max_workers=10))
 def many() -> None:
     slow.map(range(100)).wait()
+
+
+@flow(task_runner=ThreadPoolTaskRunner(max_workers=10))
+def many_left() -> None:
+    """Does not wait for what it submits."""
+    slow.map(range(100))
+
+
+@flow(task_runner=ThreadPoolTaskRunner(max_workers=10))
+async def many_awaited() -> None:
+    slow.map(range(100))
+
+
+@task
+def hangs(seconds: float) -> None:
+    """Calls a task that no interrupt reaches in time, and another one afterwards."""
+    try:
+        stuck(seconds)
+    except BaseException:
+        step(1)
+        raise
+
+
+@task
+def stuck(seconds: float) -> None:
+    reach("at-stuck")
+    time.sleep(seconds)
+
+
+@flow
+def left_behind() -> None:
+    hangs.submit(7).wait()
+
+
+def outlives_its_flow() -> None:
+    """As in a notebook: the process goes on after the interrupt, and so does the thread that could not be stopped."""
+    try:
+        left_behind()
+    except KeyboardInterrupt:
+        reach("at-end")
+    time.sleep(3)
+
+
+def unfinished() -> None:
+    """The interpreter ends while another thread is in the middle of a flow."""
+    threading.Thread(target=gate, daemon=True).start()
+    wait_for("at-2")
 
 
 @flow
@@ -259,4 +308,5 @@ if __name__ == "__main__":
     if arguments[:1] == ["resume"]:
         say(story.resume(UUID(arguments[1]), force="--force" in arguments))
     else:
-        say(story(*arguments))
+        answer = story(*arguments)
+        say(asyncio.run(answer) if inspect.iscoroutine(answer) else answer)
