@@ -113,7 +113,12 @@ def logs(run: str, follow: bool, level: str, output: str) -> None:
 @flow_run.command()
 @click.argument("run")
 @click.option(
-    "--wait", type=click.FloatRange(min=0), default=10.0, show_default=True, metavar="SECONDS", help="How long to wait for its end."
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for its end.",
 )
 @output_option
 def cancel(run: str, wait: float, output: str) -> int:

@@ -100,6 +100,7 @@ def test_one_flow_run(invoke, ask, runs):
 
 def test_child_runs_are_shown(invoke, ask):
     around()
+    Home.current().ledger.commit()
     found = ask("flow-run", "ls", "--flow", "around")[0]
 
     lines = invoke("flow-run", "inspect", found["id"]).stdout.splitlines()
@@ -240,6 +241,7 @@ def test_hostile_names_cannot_disturb(invoke, ask):
 
     run = hostile.start({"text": HOSTILE}, return_state=True, name=HOSTILE, tags=(HOSTILE,))
     assert run.is_failed()
+    Home.current().ledger.commit()  # a run's log is written a moment after its end
     id = ask("flow-run", "ls")[0]["id"]
     assert ask("flow-run", "ls")[0]["name"] == HOSTILE
     outputs = [
