@@ -76,6 +76,8 @@ def outcome_of(error: BaseException) -> Outcome:
 def _from_the_body_on(error: Exception) -> Exception:
     """The error with a traceback that begins in the body: the shell's frames say nothing to its author."""
     traceback = error.__traceback__
-    while traceback is not None and str(traceback.tb_frame.f_globals.get("__name__")).startswith("prefect_nb.execution"):
+    while traceback is not None and str(traceback.tb_frame.f_globals.get("__name__")).startswith(
+        "prefect_nb.execution"
+    ):
         traceback = traceback.tb_next
     return error if traceback is None else error.with_traceback(traceback)

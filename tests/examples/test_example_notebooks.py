@@ -91,8 +91,11 @@ def test_it_is_small_and_holds_nothing_of_the_machine_it_ran_on(path: Path, note
     assert not [output for output in outputs(notebook) if any("widget" in kind for kind in output.get("data", ()))]
 
 
+ROOT_OF_ALL = "/"
+
+
 @pytest.mark.parametrize(
-    "text", ["/".join(["in ", "home", "ann", "x.py"]), "/".join(['"', "tmp", 'a"']), "file:///a", "at C:\\\\users"]
+    "text", [f"in {ROOT_OF_ALL}home/ann/x.py", f'"{ROOT_OF_ALL}tmp/a"', "file:///a", "at C:\\users"]
 )
 def test_the_search_for_paths_finds_them(text: str) -> None:
     assert _ABSOLUTE_PATH.search(text)
