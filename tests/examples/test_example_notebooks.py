@@ -95,7 +95,7 @@ ROOT_OF_ALL = "/"
 
 
 @pytest.mark.parametrize(
-    "text", [f"in {ROOT_OF_ALL}home/ann/x.py", f'"{ROOT_OF_ALL}tmp/a"', "file:///a", "at C:\\users"]
+    "text", [f"in {ROOT_OF_ALL}home/ann/x.py", f'"{ROOT_OF_ALL}tmp/a"', "file:///a", "at C:\\\\users"]
 )
 def test_the_search_for_paths_finds_them(text: str) -> None:
     assert _ABSOLUTE_PATH.search(text)
