@@ -54,7 +54,10 @@ class Scope:
         """On a resume: this flow run's task runs from before, by task key and dynamic key."""
         self.finished_flows: dict[tuple[str, str], State[Any]] = {}
         """Completed sub-flow runs whose results were kept, by the same keys: a retry does not run them again."""
-        self.threads: dict[int, int] = {}
+        self.threads: set[int] = set()
+        # Locks of their own: workers and the submitting thread would otherwise stand in each other's way.
+        self._threads_lock = threading.Lock()
+        self._counters_lock = threading.Lock()
         self.stoppers: set[Callable[[], None]] = set()
         self.signalled = False
         self.closed = False
@@ -96,7 +99,7 @@ class Scope:
         """Cancel: what has not started will not, what runs is interrupted."""
         self.stop_reason = self.stop_reason or reason
         self.stopped_by_keyboard = self.stopped_by_keyboard or keyboard
-        with self.lock:
+        with self._threads_lock:
             for ident in self.threads:
                 raise_in_thread(ident, RunCancelled)
         for stopper in list(self.stoppers):
@@ -109,19 +112,17 @@ class Scope:
     def stoppable_thread(self) -> Iterator[None]:
         """Around a body on a thread of the pool: `stop` raises in it, and not in what the thread does afterwards."""
         ident = threading.get_ident()
-        with self.lock:
-            self.threads[ident] = self.threads.get(ident, 0) + 1
+        with self._threads_lock:
+            self.threads.add(ident)
         try:
             yield
         finally:
-            with self.lock:
-                self.threads[ident] -= 1
-                if not self.threads[ident]:
-                    del self.threads[ident]
+            with self._threads_lock:
+                self.threads.discard(ident)
 
     def begin_again(self) -> None:
         """Before another attempt: its calls get the positions that those of the first had."""
-        with self.lock:
+        with self._counters_lock:
             self._counters.clear()
 
     def position(self, parent: TaskRun | None, task_key: str) -> str:
@@ -130,7 +131,7 @@ class Scope:
         The same calls in the same order get the same keys, so a resumed run finds what it has done already.
         """
         key = (parent.id if parent is not None else None, task_key)
-        with self.lock:
+        with self._counters_lock:
             number = self._counters.get(key, 0)
             self._counters[key] = number + 1
         return str(number) if parent is None else f"{parent.dynamic_key}.{parent.task_key[-8:]}.{number}"

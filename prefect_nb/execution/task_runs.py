@@ -77,7 +77,7 @@ class TaskExecution:
         self.run: TaskRun = _NO_RUN
         self.state: State[Any] | None = None
         self.steps: Steps = task_run(self.plan)
-        self.lock: AbstractContextManager[Any] = scope.lock if scope is not None else threading.Lock()
+        self.lock: AbstractContextManager[Any] = threading.RLock()
         self.future: PrefectFuture[Any] | None = None
         self.fatal: BaseException | None = None
         self.returned: Any = _NOT_SET

@@ -14,9 +14,9 @@ from prefect_nb.runners.carry import call
 logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_WORKERS = 250
-# Short work is done sooner by few threads, which need not fight over the interpreter; so a pool that has these makes
-# more only where its line has stood still.
-_FEW_THREADS = 8
+# Short work is done sooner by few threads, which need not fight over the interpreter; so a pool in which these are at
+# work puts more to it only where its line has stood still.
+_FEW_THREADS = 4
 _PATIENCE_SECONDS = 0.001
 
 Job = tuple[Work, Callable[[Outcome], None], Emit]
@@ -109,11 +109,11 @@ class ThreadRunner:
     def _start_waiting(self, eager: bool = False) -> None:
         """Give the work in line to threads, as far as there is room. The lock is held."""
         while self._line and self._active < self.max_workers:
-            if self._idle:
-                self._idle.pop().hand(self._line.popleft())
-            elif not eager and len(self._threads) >= _FEW_THREADS:
+            if not eager and self._active >= _FEW_THREADS:
                 self._watch_line()
                 return
+            if self._idle:
+                self._idle.pop().hand(self._line.popleft())
             elif not self._start_thread(self._line[0]):
                 return
             else:

@@ -1,6 +1,7 @@
 """`prefect-nb doctor`: healthy or not, and what to do."""
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -50,6 +51,9 @@ def test_a_row_edited_by_hand_is_found_and_mended(shell, ask, prefect_nb_home: P
 
 def test_a_dead_process_is_settled(start, shell, ask):
     process = start("run", "flows.py:long", "--name", "slow")
+    deadline = time.monotonic() + 10
+    while not ask("flow-run", "ls") and time.monotonic() < deadline:  # the first commit comes some milliseconds later
+        time.sleep(0.01)
     process.kill()
     process.wait()
 
