@@ -3,6 +3,7 @@
 import logging
 import sqlite3
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +27,7 @@ FLOW_COLUMNS = (
     "parent_task_run_id, parent_flow_run_id, owner_id, epoch, events, tags, body"
 )
 
+_ROWS_A_STATEMENT = 40
 _INSERT_EVENT = "INSERT INTO event (run_id, number, at_us, body) VALUES (?, ?, ?, ?)"
 _INSERT_TASK = f"INSERT INTO task_run ({TASK_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _INSERT_FLOW = f"INSERT INTO flow_run ({FLOW_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
@@ -125,6 +127,20 @@ def replace_row(connection: sqlite3.Connection, run: Run) -> None:
         connection.execute(_REPLACE_FLOW, flow_row(run))
 
 
+def _insert(connection: sqlite3.Connection, statement: str, rows: list[Row]) -> None:
+    """Insert rows, many a statement.
+
+    SQLite gives the interpreter away and takes it back once a statement, and while a flow runs other threads want it.
+    """
+    head, values = statement.split(" VALUES ")
+    whole = len(rows) - len(rows) % _ROWS_A_STATEMENT
+    if whole:
+        several = f"{head} VALUES {', '.join([values] * _ROWS_A_STATEMENT)}"
+        chunks = (rows[start : start + _ROWS_A_STATEMENT] for start in range(0, whole, _ROWS_A_STATEMENT))
+        connection.executemany(several, [tuple(chain.from_iterable(chunk)) for chunk in chunks])
+    connection.executemany(statement, rows[whole:])
+
+
 def append(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
     """Append the events and bring the rows of their runs to the last snapshot given.
 
@@ -145,7 +161,7 @@ def append(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
         elif before.events != number:
             raise OutOfStep
         last[run_key] = run
-    connection.executemany(_INSERT_EVENT, events)
+    _insert(connection, _INSERT_EVENT, events)
 
     new_tasks: list[Row] = []
     new_flows: list[Row] = []
@@ -165,7 +181,7 @@ def append(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
     if new_flows:
         connection.executemany(_INSERT_FLOW, new_flows)
     if new_tasks:
-        connection.executemany(_INSERT_TASK, new_tasks)
+        _insert(connection, _INSERT_TASK, new_tasks)
     for statement, rows in ((_UPDATE_FLOW, flows), (_UPDATE_TASK, tasks)):
         if rows and connection.executemany(statement, rows).rowcount != len(rows):
             raise OutOfStep
