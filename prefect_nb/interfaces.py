@@ -227,7 +227,7 @@ class Store(Protocol):
         """Settle what dead owners left open, in one transaction.
 
         Every open flow run of these owners, its open task runs, and open task runs these owners executed elsewhere
-        become Crashed (a flow run found CANCELLING becomes Cancelled, and so do its tasks); the flow runs' epochs rise
+        become Crashed, as do those left open in a flow run of theirs that has ended (a flow run found CANCELLING becomes Cancelled, and so do its tasks); the flow runs' epochs rise
         so that nothing late is written; the owners are removed. Task runs in Pending/"NotReady" stay as they are.
 
         Returns:

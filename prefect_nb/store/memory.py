@@ -225,10 +225,15 @@ class MemoryStore:
     def crash(self, owner_ids: Sequence[UUID], at_us: int, message: str) -> list[Run]:
         """End every open run of these dead owners."""
         with self._lock:
-            theirs = [run for run in self._runs.values() if run.owner_id in owner_ids and not run.is_final]
+            flows = {run.id for run in self._runs.values() if isinstance(run, FlowRun) and run.owner_id in owner_ids}
+            theirs = [
+                run
+                for run in self._runs.values()
+                if not run.is_final and (run.owner_id in owner_ids or getattr(run, "flow_run_id", None) in flows)
+            ]
             entries: list[Entry] = []
             for run in theirs:
-                if isinstance(run, FlowRun):
+                if isinstance(run, FlowRun) and run.owner_id in owner_ids:
                     entries += takeover.crash(run, self._tasks(run.id), at_us, message)
                     self._settle_cancels(run.id, entries[-1].run.state_name.lower())
             ended = {entry.run.id for entry in entries}

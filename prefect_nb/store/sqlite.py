@@ -277,7 +277,13 @@ class SqliteStore:
                     (entries[-1].run.state_name.lower(), run.id.bytes),
                 )
             ended = {entry.run.id for entry in entries}
-            rows = connection.execute(f"SELECT id, body FROM task_run {theirs}", owners).fetchall()
+            # Also what such an owner left open in a flow run that has ended. The plus has the few open rows looked
+            # through, not all task runs of all its flow runs.
+            inside = f"+flow_run_id IN (SELECT id FROM flow_run WHERE owner_id IN ({sqlite_reads.marks(owners)}))"
+            rows = connection.execute(
+                f"SELECT id, body FROM task_run {theirs} UNION SELECT id, body FROM task_run WHERE {_OPEN} AND {inside}",
+                (*owners, *owners),
+            ).fetchall()
             for task in decoded(decode_task_run, rows):
                 if task.id not in ended and takeover.is_open(task):
                     entries.append(takeover.crash_task(task, at_us, message))
