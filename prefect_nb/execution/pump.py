@@ -48,47 +48,52 @@ def submit(execution: TaskExecution, runner: Runner, scope: Scope) -> PrefectFut
     return future
 
 
+_ELSEWHERE = object()
+
+
 class Pumped:
     """One task run on its way through a runner."""
 
-    __slots__ = ("context", "execution", "interrupt", "runner")
+    __slots__ = ("context", "execution", "interrupt", "runner", "takes_turns", "turn_on")
 
     def __init__(self, execution: TaskExecution, runner: Runner, context: contextvars.Context) -> None:
         self.execution = execution
         self.runner = runner
         self.context = context
         self.interrupt: BaseException | None = None
+        # What runs on a thread of the pool is Running from when the thread takes it up, not from when it joins the line.
+        self.takes_turns = not runner.remote and not execution.task.isasync
+        self.turn_on: int | None = None
 
-    def advance(self, answer: Any = None) -> None:
-        """Give the engine an answer and go on until the next one has to come from elsewhere."""
+    def advance(self, answer: Any = None, held: c.Command | None = None) -> None:
+        """Give the engine an answer and go on until the next one has to come from elsewhere.
+
+        Args:
+            answer: to the engine's last command.
+            held: that command itself, where it has still to be answered.
+        """
         steps = self.execution.steps
         error: BaseException | None = None
         while not (is_over(steps) or is_going_on(steps)):  # a signal may have ended it while the answer came
             try:
-                self._go_on(answer, error)
+                self._go_on(answer, error, held)
                 return
             except BaseException as between:  # a signal, between an answer and the next command
                 if is_over(steps):
                     raise
-                error = self._noted(between)
+                error, held = self._noted(between), None
 
-    def _go_on(self, answer: Any, error: BaseException | None) -> None:
+    def _go_on(self, answer: Any, error: BaseException | None, held: c.Command | None) -> None:
         execution = self.execution
         steps = execution.steps
         try:
             while True:
-                command = steps.send(answer) if error is None else steps.throw(error)
-                error = None
+                command = held or (steps.send(answer) if error is None else steps.throw(error))
+                error = held = None
                 try:
-                    kind = type(command)
-                    if kind is c.Record:
-                        answer = execution.record(command.state)  # type: ignore[union-attr]
-                    elif kind is c.CallBody or kind is c.Sleep or kind is c.AwaitUpstream:
-                        if self._elsewhere(command):
-                            return
-                        answer = self._immediate(command)
-                    else:
-                        answer = self._at_once(command)
+                    answer = self._answer(command)
+                    if answer is _ELSEWHERE:
+                        return
                 except (Fenced, InvalidMove):
                     raise
                 except BaseException as raised:
@@ -109,6 +114,23 @@ class Pumped:
             logger.exception("The shell of task run %s failed.", execution.id)
             if execution.future is not None and not execution.future.done():
                 execution.finish(Crashed(message=f"The engine failed: {unexpected}", data=unexpected))
+
+    def _answer(self, command: Any) -> Any:
+        """The answer, or `_ELSEWHERE` where somebody else will give it by calling `advance`."""
+        kind = type(command)
+        if kind is c.Record:
+            if self.takes_turns and command.state.is_running() and not self._has_turn():
+                self.runner.start(partial(self._turn, command), _nothing_more, self.execution.ledger.log)
+                return _ELSEWHERE
+            return self.execution.record(command.state)
+        if kind is c.CallBody and self._has_turn():
+            return self._call_stoppably()
+        if kind is c.CallBody or kind is c.Sleep or kind is c.AwaitUpstream:
+            return _ELSEWHERE if self._elsewhere(command) else self._immediate(command)
+        return self._at_once(command)
+
+    def _has_turn(self) -> bool:
+        return self.turn_on == threading.get_ident()
 
     def _at_once(self, command: c.Command) -> Any:
         if type(command) is c.Translate:
@@ -166,11 +188,14 @@ class Pumped:
         elif execution.task.isasync:
             # A copy: the attempt before may be still in its last step, in its own.
             portal.spawn(self._await_and_advance, self.context.copy())
-        else:
-            self.runner.start(self._call_in_thread, self.advance, execution.ledger.log)
 
-    def _call_in_thread(self, _emit: Emit) -> c.Outcome:
-        return self.context.run(self._call_stoppably)
+    def _turn(self, running: c.Command, _emit: Emit) -> c.Outcome:
+        """On a thread of the pool: from Running to the end, or to where something has to be waited for."""
+        # Not taken back at the end: after a delay the next turn may begin on another thread before this one is over. For
+        # the same reason it gets a context of its own.
+        self.turn_on = threading.get_ident()
+        self.context.copy().run(self.advance, None, running)
+        return c.Returned(None)
 
     def _call_stoppably(self) -> c.Outcome:
         scope = self.execution.scope
@@ -198,6 +223,10 @@ class Pumped:
         finally:
             scope.stoppers.discard(stop)
         self.advance(outcome)
+
+
+def _nothing_more(_outcome: c.Outcome) -> None:
+    """A turn has carried its run on by itself."""
 
 
 def _cancel_soon(loop: Any, task: Any) -> None:
