@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import os
-import re
 import types
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
@@ -24,6 +23,7 @@ from prefect_nb.execution.definitions import (
     checked_name,
     file_version,
     flow_name,
+    name_like,
     source_file,
     templated_name,
 )
@@ -42,8 +42,6 @@ from prefect_nb.tasks import UNSET_BY_NONE, current_scope
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_FORBIDDEN = re.compile(r"[/%&><]")
-_PARAMETER_LIMIT = 512 * 1024
 HOOK_KINDS = ("completion", "failure", "running", "cancellation", "crashed")
 
 
@@ -420,7 +418,7 @@ class NotebookFlow(Flow[..., Any]):
     def of(cls, body: Any, **options: Any) -> NotebookFlow:
         """The flow of a notebook body, named, versioned and described by its document."""
         document = body.document
-        own = {"name": _FORBIDDEN.sub("-", document.stem), "version": document.version, "description": document.title}
+        own = {"name": name_like(document.stem), "version": document.version, "description": document.title}
         return cls(body, **{**own, **options})
 
     @property

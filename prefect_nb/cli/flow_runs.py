@@ -12,7 +12,8 @@ import click
 
 from prefect_nb.cli.errors import FAILED, OK
 from prefect_nb.cli.group import Group
-from prefect_nb.cli.output import as_json, facts, limit_option, output_option, state_of, state_words, table
+from prefect_nb.cli.listing import show_runs
+from prefect_nb.cli.output import as_json, facts, limit_option, output_option, state_words
 from prefect_nb.execution.clock import now_us
 from prefect_nb.interfaces import LogLine
 from prefect_nb.model.runs import FlowRun, Run
@@ -47,28 +48,8 @@ def ls(states: tuple[str, ...], flow: str | None, tags: tuple[str, ...], limit: 
       prefect-nb flow-run ls --state failed --limit 5
     """
     runs = history.flow_runs(states=states, flow=flow, tags=tags, limit=limit)
-    if output == "json":
-        as_json([run_document(run) for run in runs])
-        return
-    if not runs:
-        click.echo("No flow runs." if not (states or flow or tags) else "No flow run fits.")
-        return
-    now = now_us()
-    table(
-        ("State", "Name", "Flow", "Started", "Took", "ID"),
-        (
-            (
-                state_of(run),
-                one_line(run.name, 40),
-                one_line(run.flow_name, 40),
-                ago(run.start_us or run.created_us, now),
-                elapsed(run, now),
-                str(run.id),
-            )
-            for run in runs
-        ),
-        right=("Took",),
-    )
+    nothing = "No flow runs." if not (states or flow or tags) else "No flow run fits."
+    show_runs(runs, output, "Flow", lambda run: run.flow_name, nothing)
 
 
 @flow_run.command()

@@ -3,7 +3,8 @@
 import click
 
 from prefect_nb.cli.group import Group
-from prefect_nb.cli.output import as_json, facts, limit_option, output_option, state_of, state_words, table
+from prefect_nb.cli.listing import show_runs
+from prefect_nb.cli.output import as_json, facts, limit_option, output_option, state_words
 from prefect_nb.execution.clock import now_us
 from prefect_nb.service import history
 from prefect_nb.service.documents import run_document
@@ -33,28 +34,8 @@ def ls(parent: str | None, states: tuple[str, ...], tags: tuple[str, ...], limit
     """
     flow_run = history.find_flow_run(parent) if parent is not None else None
     runs = history.task_runs(flow_run=flow_run, states=states, tags=tags, limit=limit)
-    if output == "json":
-        as_json([run_document(run) for run in runs])
-        return
-    if not runs:
-        click.echo("No task runs." if not (states or parent or tags) else "No task run fits.")
-        return
-    now = now_us()
-    table(
-        ("State", "Name", "Kind", "Started", "Took", "ID"),
-        (
-            (
-                state_of(run),
-                one_line(run.name, 40),
-                one_line(run.kind, 20),
-                ago(run.start_us or run.created_us, now),
-                elapsed(run, now),
-                str(run.id),
-            )
-            for run in runs
-        ),
-        right=("Took",),
-    )
+    nothing = "No task runs." if not (states or parent or tags) else "No task run fits."
+    show_runs(runs, output, "Kind", lambda run: run.kind, nothing)
 
 
 @task_run.command()

@@ -164,6 +164,11 @@ def checked_name(name: str) -> str:
     return name
 
 
+def name_like(text: str) -> str:
+    """A flow's name made of any text: what names may not hold becomes -."""
+    return _FORBIDDEN.sub("-", text)
+
+
 def source_file(fn: Any) -> Path | None:
     """The .py file a function comes from; None for cells and interactive code."""
     code = getattr(inspect.unwrap(fn), "__code__", None)

@@ -326,10 +326,7 @@ class TaskExecution:
         prints = logs.log_prints.set(self.log_prints)
         sink = logs.emit_to.set(self.ledger.log) if logs.emit_to.get() is None else None
         try:
-            if self.task.timeout_seconds is None:
-                outcome = call_blocking(lambda: fn(*args, **kwargs), None, self.timed_out)
-            else:
-                outcome = call_blocking(lambda: fn(*args, **kwargs), self.task.timeout_seconds, self.timed_out)
+            outcome = call_blocking(lambda: fn(*args, **kwargs), self.task.timeout_seconds, self.timed_out)
         finally:
             current_task.reset(token)
             logs.log_prints.reset(prints)

@@ -5,7 +5,7 @@ Every read first settles what dead processes left behind, so a crashed run shows
 
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -13,7 +13,7 @@ import msgspec
 
 from prefect_nb.exceptions import ConfigurationError, ObjectNotFound
 from prefect_nb.home import Home
-from prefect_nb.interfaces import RunQuery
+from prefect_nb.interfaces import RunQuery, Store
 from prefect_nb.model.runs import FlowRun, Run, TaskRun
 from prefect_nb.model.states import StateType
 from prefect_nb.service.text import bytes_text, did_you_mean, nearest, one_line
@@ -118,35 +118,28 @@ def find_flow_run(text: str) -> FlowRun:
         ObjectNotFound: there is none; the message names those spelled alike.
         ConfigurationError: there are several; the message lists them.
     """
-    home = settled_home()
-    runs = home.store.resolve_run(text)
-    found = _the_one(text, [run for run in runs if isinstance(run, FlowRun)], "flow")
-    if found is not None:
-        return found
-    if runs:
-        raise ObjectNotFound(
-            f"{one_line(text)!r} is a task run, not a flow run. Look at it with `prefect-nb task-run inspect {runs[0].id}`."
-        )
-    near = did_you_mean(text, (run.name for run in home.store.flow_runs(RunQuery(limit=_RECENT))))
-    raise ObjectNotFound(
-        f"There is no flow run with the id or name {one_line(text)!r}.{near} `prefect-nb flow-run ls` lists them."
-    )
+    return _find(text, FlowRun, "flow", "task", lambda store: store.flow_runs(RunQuery(limit=_RECENT)))
 
 
 def find_task_run(text: str) -> TaskRun:
     """The task run of this id, beginning of an id, or exact name; raises as `find_flow_run` does."""
+    return _find(text, TaskRun, "task", "flow", lambda store: store.task_runs(RunQuery(limit=_RECENT)))
+
+
+def _find(text: str, kind: type[R], word: str, other: str, recent: Callable[[Store], Iterable[Run]]) -> R:
     home = settled_home()
     runs = home.store.resolve_run(text)
-    found = _the_one(text, [run for run in runs if isinstance(run, TaskRun)], "task")
+    found = _the_one(text, [run for run in runs if isinstance(run, kind)], word)
     if found is not None:
         return found
     if runs:
         raise ObjectNotFound(
-            f"{one_line(text)!r} is a flow run, not a task run. Look at it with `prefect-nb flow-run inspect {runs[0].id}`."
+            f"{one_line(text)!r} is a {other} run, not a {word} run. "
+            f"Look at it with `prefect-nb {other}-run inspect {runs[0].id}`."
         )
-    near = did_you_mean(text, (run.name for run in home.store.task_runs(RunQuery(limit=_RECENT))))
+    near = did_you_mean(text, (run.name for run in recent(home.store)))
     raise ObjectNotFound(
-        f"There is no task run with the id or name {one_line(text)!r}.{near} `prefect-nb task-run ls` lists them."
+        f"There is no {word} run with the id or name {one_line(text)!r}.{near} `prefect-nb {word}-run ls` lists them."
     )
 
 

@@ -2,13 +2,13 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from processes import command
 
 FLOWS = """
 import time
@@ -87,10 +87,6 @@ def ask(invoke) -> Callable[..., Any]:
         return json.loads(result.stdout)
 
     return ask
-
-
-def command(*args: str) -> list[str]:
-    return [sys.executable, "-m", "prefect_nb", *args]
 
 
 @pytest.fixture

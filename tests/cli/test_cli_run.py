@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import command
+from processes import command
 
 
 def test_a_flow_is_run_and_summed_up(shell, ask):

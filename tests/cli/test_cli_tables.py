@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import command
+from processes import command
 
 from prefect_nb import flow, get_run_logger, tags, task
 from prefect_nb.home import Home
