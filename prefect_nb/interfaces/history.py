@@ -1,8 +1,4 @@
-"""The ports: what the imperative shell needs of storage, of results and of whoever calls a body.
-
-Each protocol says its obligations in prose; one contract suite per port (`tests/contracts/`) is run by every
-implementation. Implementations live in `store/`, `results/`, `runners/`; only `home` picks one.
-"""
+"""Ports of the history, of kept results, of runners and observers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
