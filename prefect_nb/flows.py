@@ -6,7 +6,8 @@ import copy
 import inspect
 import os
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from contextlib import aclosing
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
@@ -15,7 +16,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from prefect_nb.exceptions import ParameterTypeError
-from prefect_nb.execution import clock, drive, inputs, resuming
+from prefect_nb.execution import clock, drive, generated, inputs, resuming
 from prefect_nb.execution.context import FlowRunContext, current_flow, current_tags, current_task
 from prefect_nb.execution.definitions import (
     bound_to,
@@ -82,7 +83,8 @@ class Flow(Generic[P, R]):
         check_reserved(fn)
         settings = get_settings()
         self.fn = fn
-        self.isasync = inspect.iscoroutinefunction(fn)
+        self.isgenerator = inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
+        self.isasync = inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
         self.name = checked_name(name or flow_name(fn))
         self.version = version or file_version(fn)
         self.flow_run_name = flow_run_name
@@ -119,6 +121,13 @@ class Flow(Generic[P, R]):
     def signature(self) -> Signature:
         """The function's signature, read once."""
         return Signature.of(self.fn)
+
+    @cached_property
+    def whole(self) -> Callable[..., Any]:
+        """The function; a generator function as one that returns the list of its items."""
+        if not self.isgenerator:
+            return self.fn
+        return generated.listed_awaited(self.fn) if self.isasync else generated.listed(self.fn)
 
     @property
     def hook_kinds(self) -> frozenset[str]:
@@ -313,6 +322,8 @@ class Flow(Generic[P, R]):
         if on_start is not None:
             on_start(execution)
         execution.state = done
+        if self.isgenerator and not return_state:
+            return _items_awaited(home, execution) if self.isasync else _items(home, execution)
         if self.isasync:
             return _run_awaiting(home, execution, return_state)
         if execution.state is None:
@@ -352,6 +363,7 @@ class Flow(Generic[P, R]):
         bound = copy.copy(self)
         bound.fn = types.MethodType(self.fn, target)
         bound.__dict__.pop("signature", None)
+        bound.__dict__.pop("whole", None)
         return bound
 
     # Hooks as decorators
@@ -486,6 +498,27 @@ class _Lifetime:
         self._home.leave(self._execution.scope)
         for finish in self._finishers:
             finish()
+
+
+def _items(home: Home, execution: FlowExecution) -> Generator[Any, Any, Any]:
+    if execution.state is not None:  # a sub-flow that completed before its parent was resumed
+        yield from execution.outcome(return_state=False)
+        return None
+    with _Lifetime(home, execution):
+        yield from drive.generating(execution)
+    return execution.outcome(return_state=False)
+
+
+async def _items_awaited(home: Home, execution: FlowExecution) -> AsyncGenerator[Any, None]:
+    if execution.state is not None:
+        for item in execution.outcome(return_state=False):
+            yield item
+        return
+    with _Lifetime(home, execution):
+        async with aclosing(drive.generating_awaited(execution)) as items:
+            async for item in items:
+                yield item
+    execution.outcome(return_state=False)
 
 
 async def _run_awaiting(home: Home, execution: FlowExecution, return_state: bool) -> Any:

@@ -6,13 +6,14 @@ import copy
 import datetime
 import inspect
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from contextlib import aclosing
 from functools import cached_property, partial
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from prefect_nb.engine.task_run import TaskPlan
 from prefect_nb.exceptions import RunCancelled
-from prefect_nb.execution import drive, inputs, logs, pump
+from prefect_nb.execution import drive, generated, inputs, logs, pump
 from prefect_nb.execution.context import current_flow
 from prefect_nb.execution.definitions import (
     bound_to,
@@ -89,7 +90,8 @@ class Task(Generic[P, R]):
         check_reserved(fn)
         settings = get_settings()
         self.fn = fn
-        self.isasync = inspect.iscoroutinefunction(fn)
+        self.isgenerator = inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
+        self.isasync = inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
         self.name = name or function_name(fn)
         self.description = description or inspect.getdoc(fn)
         self.tags = frozenset(tags or ())
@@ -162,6 +164,13 @@ class Task(Generic[P, R]):
         """The function's signature, read once."""
         return Signature.of(self.fn)
 
+    @cached_property
+    def whole(self) -> Callable[..., Any]:
+        """The function; a generator function as one that returns the list of its items."""
+        if not self.isgenerator:
+            return self.fn
+        return generated.listed_awaited(self.fn) if self.isasync else generated.listed(self.fn)
+
     @property
     def hook_kinds(self) -> frozenset[str]:
         """The kinds of hooks this task has."""
@@ -214,6 +223,8 @@ class Task(Generic[P, R]):
             wait_for=inputs.listed(wait_for),
             persist=self._persisted(scope, home),
         )
+        if self.isgenerator and not return_state:
+            return _items_awaited(execution) if self.isasync else _items(execution)
         if self.isasync:
             return _run_awaiting(execution, return_state)
         if execution.reusable is None:
@@ -354,6 +365,7 @@ class Task(Generic[P, R]):
         bound = copy.copy(self)
         bound.fn = types.MethodType(self.fn, target)
         bound.__dict__.pop("signature", None)
+        bound.__dict__.pop("whole", None)
         return bound
 
     # Hooks as decorators
@@ -385,6 +397,28 @@ class Task(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"Task(name={self.name!r}, fn={self.__qualname__})"
+
+
+def _items(execution: TaskExecution) -> Generator[Any, Any, Any]:
+    if execution.reusable is None:
+        execution.finish((yield from drive.generating(execution)))
+    value = execution.outcome(return_state=False)
+    if not execution.has_returned:  # nothing was yielded live: the items come from the kept result
+        yield from value
+    return value
+
+
+async def _items_awaited(execution: TaskExecution) -> AsyncGenerator[Any, None]:
+    if execution.reusable is None:
+        async with aclosing(drive.generating_awaited(execution)) as items:
+            async for item in items:
+                yield item
+        assert execution.state is not None
+        execution.finish(execution.state)
+    value = execution.outcome(return_state=False)
+    if not execution.has_returned:
+        for item in value:
+            yield item
 
 
 async def _run_awaiting(execution: TaskExecution, return_state: bool) -> Any:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -23,6 +26,7 @@ from prefect_nb.execution.calls import call_awaiting, call_blocking
 from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.context import FlowRunContext, current_flow, current_task
 from prefect_nb.execution.futures import PrefectFuture
+from prefect_nb.execution.generated import Items
 from prefect_nb.execution.ids import new_id
 from prefect_nb.execution.kept import KeptResult
 from prefect_nb.execution.recorder import created, moved, stamp
@@ -272,7 +276,7 @@ class FlowExecution:
                 if stopped is not None:
                     return stopped
                 outcome = call_blocking(
-                    lambda: self.flow.fn(*args, **kwargs), self.flow.timeout_seconds, self.timed_out
+                    lambda: self.flow.whole(*args, **kwargs), self.flow.timeout_seconds, self.timed_out
                 )
         except (KeyboardInterrupt, RunCancelled) as late:  # it arrived between two lines of ours
             outcome = c.Stopped(late, str(late) or None)
@@ -290,11 +294,35 @@ class FlowExecution:
                 if stopped is not None:
                     return stopped
                 outcome = await call_awaiting(
-                    lambda: self.flow.fn(*args, **kwargs), self.flow.timeout_seconds, self.timed_out
+                    lambda: self.flow.whole(*args, **kwargs), self.flow.timeout_seconds, self.timed_out
                 )
         finally:
             self._leave(tokens)
         return self.settle(outcome)
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        stoppable = interrupts.stoppable_task if self.flow.isasync else interrupts.stoppable
+        tokens = self._enter()
+        try:
+            with stoppable(self.scope):
+                if self.scope.stopping:
+                    raise RunCancelled(self.scope.reason)
+                yield
+        finally:
+            self._leave(tokens)
+
+    def items(self, command: c.CallBody) -> Items:
+        """One call of a body that is a generator."""
+        if command.attempt > 1:
+            self.scope.begin_again()
+        args, kwargs = self.flow.signature.call_args(self.parameters)
+        body = partial(self.flow.fn, *args, **kwargs)
+        return Items(body, self._inside, _unseen, self.timed_out, self.flow.timeout_seconds, self.plan.persisted)
+
+    def settle_items(self, items: Items) -> c.Outcome:
+        """What came out of it."""
+        return self.settle(items.outcome)
 
     def _enter(self) -> tuple[Any, ...]:
         return (
@@ -436,3 +464,7 @@ class FlowExecution:
         if state.is_cancelled() and self.scope.stopping:
             raise CancelledRun(f"Flow run {self.run.name!r} was cancelled: {state.message}") from None
         return state.result()
+
+
+def _unseen(_item: Any) -> None:
+    """What a flow yields comes from no task run."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import threading
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -19,6 +21,7 @@ from prefect_nb.execution.calls import call_awaiting, call_blocking
 from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.context import TaskRunContext, current_flow, current_tags, current_task
 from prefect_nb.execution.futures import PrefectFuture
+from prefect_nb.execution.generated import Items
 from prefect_nb.execution.ids import new_id
 from prefect_nb.execution.kept import KeptResult
 from prefect_nb.execution.recorder import clean, created, moved, stamp
@@ -320,7 +323,7 @@ class TaskExecution:
         stopped = self.stopped()
         if stopped is not None:
             return stopped
-        fn = self.task.fn
+        fn = self.task.whole
         args, kwargs = self.args or self.task.signature.call_args(self.parameters)
         token = current_task.set(TaskRunContext(self))
         prints = logs.log_prints.set(self.log_prints)
@@ -339,7 +342,7 @@ class TaskExecution:
         stopped = self.stopped()
         if stopped is not None:
             return stopped
-        fn = self.task.fn
+        fn = self.task.whole
         args, kwargs = self.args or self.task.signature.call_args(self.parameters)
         token = current_task.set(TaskRunContext(self))
         prints = logs.log_prints.set(self.log_prints)
@@ -352,6 +355,38 @@ class TaskExecution:
             if sink is not None:
                 logs.emit_to.reset(sink)
         return self.settle(outcome)
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        token = current_task.set(TaskRunContext(self))
+        prints = logs.log_prints.set(self.log_prints)
+        sink = logs.emit_to.set(self.ledger.log) if logs.emit_to.get() is None else None
+        try:
+            yield
+        finally:
+            current_task.reset(token)
+            logs.log_prints.reset(prints)
+            if sink is not None:
+                logs.emit_to.reset(sink)
+
+    def items(self, _command: c.CallBody) -> Items:
+        """One call of a body that is a generator."""
+        args, kwargs = self.args or self.task.signature.call_args(self.parameters)
+        body = partial(self.task.fn, *args, **kwargs)
+        return Items(body, self._inside, self._track, self.timed_out, self.task.timeout_seconds, self.plan.persisted)
+
+    @property
+    def has_returned(self) -> bool:
+        """Whether the body was called and came to its end, rather than its kept result taken."""
+        return self.returned is not _NOT_SET
+
+    def settle_items(self, items: Items) -> c.Outcome:
+        """What came out of it."""
+        return self.settle(items.outcome)
+
+    def _track(self, item: Any) -> None:
+        if self.scope is not None:
+            self.scope.track(item, self.id)
 
     def settle(self, outcome: c.Outcome) -> c.Outcome:
         """What came out of the body, seen with what is known of the run: note the value or what must be raised."""

@@ -12,12 +12,15 @@ PACKAGE = Path(__file__).parents[2] / "prefect_nb"
 # Where `async def` may stand, and why. A name after the file allows that function alone.
 ALLOWED = {
     "execution/drive*.py": "the drivers",
+    "execution/generated.py": "bodies that are async generators",
     "execution/calls.py:call_awaiting": "calls a body that is a coroutine function",
     "execution/*_runs.py:*Execution.*": "what the awaiting driver is answered with",
     "execution/hooks.py:_Refused.awaiting": "hooks that are coroutine functions",
     "execution/pump.py:*._await_and_advance": "bodies that are coroutine functions, under the pump",
     "flows.py:_run_awaiting": "what calling an async flow returns, to be awaited",
+    "flows.py:_items_awaited": "what calling a flow that is an async generator returns",
     "tasks.py:_run_awaiting": "what calling an async task returns, to be awaited",
+    "tasks.py:_items_awaited": "what calling a task that is an async generator returns",
     "notebook/*": "runs on the kernel's event loop",
 }
 
