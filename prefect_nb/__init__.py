@@ -55,6 +55,7 @@ _MODULES = frozenset(
         "runtime",
         "states",
         "task_runners",
+        "task_worker",
         "tasks",
         "testing",
     }

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from prefect_nb.exceptions import ParameterTypeError
 from prefect_nb.execution import clock, drive, generated, inputs, resuming
-from prefect_nb.execution.context import FlowRunContext, current_flow, current_tags, current_task
+from prefect_nb.execution.context import FlowRunContext, current_flow, current_tags, current_task, visualizing
 from prefect_nb.execution.definitions import (
     bound_to,
     check_hooks,
@@ -32,6 +32,7 @@ from prefect_nb.execution.flow_runs import FlowExecution
 from prefect_nb.execution.ids import new_id
 from prefect_nb.execution.scope import Scope
 from prefect_nb.execution.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect_nb.execution.visualizing import FlowGraph
 from prefect_nb.home import Home, root_hooks
 from prefect_nb.model.codec import jsonable
 from prefect_nb.model.runs import FlowRun, TaskRun
@@ -167,7 +168,29 @@ class Flow(Generic[P, R]):
             return_state: return the final `State` instead, and do not raise what the flow raised.
             wait_for: futures or states that must have completed first.
         """
-        return self.start(self.signature.bind(args, kwargs), return_state=return_state, wait_for=wait_for)
+        parameters = self.signature.bind(args, kwargs)
+        if visualizing.get() is not None:
+            from prefect_nb.execution.visualizing import track
+
+            return track(self.name, (parameters, wait_for), None, "flow", self.isasync)
+        return self.start(parameters, return_state=return_state, wait_for=wait_for)
+
+    def visualize(self, *args: P.args, **kwargs: P.kwargs) -> FlowGraph:
+        """The graph of the tasks and sub-flows a call would run; in a notebook a picture. No task is run.
+
+        The flow's own code is executed with stand-ins for what tasks return. Where it looks at such a value, give the
+        task a `viz_return_value`. `graph.save("flow.svg")` writes a file, `print(graph)` shows it as text.
+
+        Raises:
+            Exception: what the flow's own code raises when it meets a stand-in; the message says what helps.
+        """
+        from prefect_nb.execution.visualizing import graph_of
+
+        return graph_of(self, self.signature.bind(args, kwargs))
+
+    def generate_mermaid_graph(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """The same graph in Mermaid's language."""
+        return self.visualize(*args, **kwargs).mermaid()
 
     def start(
         self,

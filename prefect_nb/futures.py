@@ -10,6 +10,7 @@ the value. `future.result()` waits here, in sync and async flows alike.
     done, not_done = wait(futures, timeout=60)
 """
 
+from prefect_nb.execution.deferred import PrefectDistributedFuture
 from prefect_nb.execution.futures import (
     DoneAndNotDoneFutures,
     PrefectConcurrentFuture,
@@ -23,6 +24,7 @@ from prefect_nb.execution.inputs import resolve_futures_to_states
 __all__ = [
     "DoneAndNotDoneFutures",
     "PrefectConcurrentFuture",
+    "PrefectDistributedFuture",
     "PrefectFuture",
     "PrefectFutureList",
     "as_completed",

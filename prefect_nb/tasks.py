@@ -14,7 +14,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 from prefect_nb.engine.task_run import TaskPlan
 from prefect_nb.exceptions import RunCancelled
 from prefect_nb.execution import drive, generated, inputs, logs, pump
-from prefect_nb.execution.context import current_flow
+from prefect_nb.execution.context import current_flow, visualizing
 from prefect_nb.execution.definitions import (
     bound_to,
     check_condition,
@@ -213,6 +213,8 @@ class Task(Generic[P, R]):
             wait_for: futures or states that must have completed first.
         """
         parameters = self.signature.bind(args, kwargs)
+        if visualizing.get() is not None:
+            return self._drawn((parameters, wait_for), self.isasync)
         home, scope = _surroundings()
         execution = TaskExecution(
             home,
@@ -231,6 +233,11 @@ class Task(Generic[P, R]):
             execution.finish(drive.blocking(execution))
         return execution.outcome(return_state)
 
+    def _drawn(self, given: Any, isasync: bool) -> Any:
+        from prefect_nb.execution.visualizing import track
+
+        return track(self.name, given, self.viz_return_value, "task", isasync)
+
     def submit(
         self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any
     ) -> Any:
@@ -240,6 +247,8 @@ class Task(Generic[P, R]):
             return_state: wait, and return the final `State` instead.
             wait_for: futures or states that must have completed first.
         """
+        if visualizing.get() is not None:
+            return self._drawn((self.signature.bind(args, kwargs), wait_for), False)
         scope = self._submitting_scope()
         future = self._submit(scope.runner, self.signature.bind(args, kwargs), scope, wait_for)
         if return_state:
@@ -247,7 +256,14 @@ class Task(Generic[P, R]):
             return future.state
         return future
 
-    def map(self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any) -> Any:
+    def map(
+        self,
+        *args: Any,
+        return_state: bool = False,
+        wait_for: Iterable[Any] | None = None,
+        deferred: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """Start one run for each element of the iterable arguments; returns a `PrefectFutureList`, in order.
 
         Strings, bytes and whatever is not iterable are given whole to every run; so is `unmapped(value)`.
@@ -255,11 +271,16 @@ class Task(Generic[P, R]):
         Args:
             return_state: wait, and return the final states instead.
             wait_for: futures or states that must have completed before any of the runs.
+            deferred: leave the runs to a task worker, as `delay` does.
 
         Raises:
             MappingLengthMismatch: the iterables have different lengths.
             MappingMissingIterable: nothing to iterate over.
         """
+        if visualizing.get() is not None:
+            return self._drawn((args, kwargs, wait_for), False)
+        if deferred:
+            return self._map_deferred(self.signature.bind_supplied(args, kwargs), wait_for)
         scope = self._submitting_scope()
         supplied = self.signature.bind_supplied(args, kwargs)
         futures = self._map(scope.runner, supplied, scope, wait_for)
@@ -267,6 +288,31 @@ class Task(Generic[P, R]):
             futures.wait()
             return [future.state for future in futures]
         return futures
+
+    def delay(self, *args: Any, **kwargs: Any) -> PrefectFuture[R]:
+        """Record a run for a task worker (`serve`, `prefect-nb task serve`) to execute; returns its future at once.
+
+        The arguments are kept with pickle; the result always is. The future may be waited for here or anywhere.
+        """
+        return self.apply_async(args, kwargs)
+
+    def apply_async(
+        self,
+        args: tuple[Any, ...] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        wait_for: Iterable[Any] | None = None,
+    ) -> PrefectFuture[R]:
+        """`delay`, with the arguments as a tuple and a dict, and further runs to wait for first."""
+        from prefect_nb.execution.deferred import defer
+
+        parameters = self.signature.bind(args or (), kwargs or {})
+        return defer(_surroundings()[0], Home.current, self, parameters, inputs.listed(wait_for))
+
+    def serve(self, limit: int | None = 10, timeout: float | None = None) -> None:
+        """Execute delayed runs of this task in this process, until interrupted."""
+        from prefect_nb.execution.deferred import TaskWorker
+
+        TaskWorker(Home.current(), [self], limit).start(timeout)
 
     def submit_to(
         self, runner: Runner, parameters: dict[str, Any], wait_for: Iterable[Any] | None = None
@@ -290,6 +336,15 @@ class Task(Generic[P, R]):
         bound = [self.signature.bind_names(child) for child in children]
         before = inputs.listed(wait_for)
         return PrefectFutureList([self._submit(runner, child, scope, before) for child in bound])
+
+    def _map_deferred(self, supplied: dict[str, Any], wait_for: Iterable[Any] | None) -> PrefectFutureList[R]:
+        from prefect_nb.execution.deferred import defer
+        from prefect_nb.model.parameters import split_map_arguments
+
+        children = split_map_arguments(self.signature, {name: _wait_for_list(v) for name, v in supplied.items()})
+        home, before = _surroundings()[0], inputs.listed(wait_for)
+        bound = [self.signature.bind_names(child) for child in children]
+        return PrefectFutureList([defer(home, Home.current, self, child, before) for child in bound])
 
     def _submit(
         self, runner: Runner, parameters: dict[str, Any], scope: Scope, wait_for: Iterable[Any] | None

@@ -14,6 +14,7 @@ from prefect_nb.cli.flow_runs import flow_run
 from prefect_nb.cli.group import Group
 from prefect_nb.cli.run import run
 from prefect_nb.cli.task_runs import task_run
+from prefect_nb.cli.tasks import task
 from prefect_nb.cli.version import version
 from prefect_nb.exceptions import PrefectSignal
 
@@ -60,6 +61,7 @@ def _debugging(args: Sequence[str] | None) -> bool:
         "run": run,
         "flow-run": flow_run,
         "task-run": task_run,
+        "task": task,
         "doctor": doctor,
         "config": config,
         "version": version,

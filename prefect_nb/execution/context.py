@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from prefect_nb.execution.shapes import FlowShell, TaskShell
     from prefect_nb.model.runs import FlowRun, TaskRun
 
+visualizing: ContextVar[Any] = ContextVar("prefect_nb_visualizing", default=None)
+"""The graph that is being made instead of running tasks (`execution.visualizing`); None nearly always."""
 _tags: ContextVar[frozenset[str]] = ContextVar("prefect_nb_tags", default=frozenset())
 
 

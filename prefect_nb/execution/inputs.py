@@ -44,7 +44,7 @@ def has_special(value: Any, _seen: set[int] | None = None) -> bool:
     if kind not in _CONTAINERS:
         if isinstance(value, PrefectFuture | State | Annotation):
             return True
-        children = _children(value)
+        children = parts(value)
         if children is None:
             return False
     else:
@@ -60,7 +60,7 @@ def has_special(value: Any, _seen: set[int] | None = None) -> bool:
     return any(has_special(child, seen) for child in children)
 
 
-def _children(value: Any) -> Any:
+def parts(value: Any) -> Any:
     """The parts of a structured value, or None for one that is taken whole."""
     if isinstance(value, dict):
         return list(value.values())
@@ -93,7 +93,7 @@ def replace(value: Any, wanted: Callable[[Any], bool], by: Callable[[Any], Any],
     if isinstance(value, Annotation):
         inner = replace(value.value, wanted, by, _seen)
         return value if inner is value.value else value.rewrap(inner)
-    children = _children(value)
+    children = parts(value)
     if children is None:
         return value
     seen = _seen if _seen is not None else set()
@@ -151,7 +151,7 @@ def _find(value: Any, allowed: bool, found: list[tuple[Any, bool]], seen: set[in
     elif isinstance(value, Annotation):
         _find(value.value, allowed or isinstance(value, allow_failure), found, seen)
     else:
-        children = _children(value)
+        children = parts(value)
         if children is not None:
             seen.add(id(value))
             for child in children:

@@ -4,6 +4,7 @@ Each protocol says its obligations in prose; one contract suite per port (`tests
 implementation. Implementations live in `store/`, `results/`, `runners/`; only `home` picks one.
 """
 
+from prefect_nb.interfaces.blocks import BlockDocument, BlockStore, BlockType, Cipher
 from prefect_nb.interfaces.history import (
     CacheEntry,
     Change,
@@ -21,14 +22,26 @@ from prefect_nb.interfaces.history import (
     Store,
     Work,
 )
+from prefect_nb.interfaces.metrics import MetricPoint, MetricStore, MetricSummary
+from prefect_nb.interfaces.objects import Artifact, ArtifactQuery, ObjectStore, Variable
 
 __all__ = [
+    "Artifact",
+    "ArtifactQuery",
+    "BlockDocument",
+    "BlockStore",
+    "BlockType",
     "CacheEntry",
     "Change",
+    "Cipher",
     "Emit",
     "Entry",
     "KeyParts",
     "LogLine",
+    "MetricPoint",
+    "MetricStore",
+    "MetricSummary",
+    "ObjectStore",
     "Observer",
     "Owner",
     "Problem",
@@ -37,5 +50,6 @@ __all__ = [
     "RunQuery",
     "Runner",
     "Store",
+    "Variable",
     "Work",
 ]

@@ -7,6 +7,10 @@ from uuid import UUID
 import msgspec
 
 from prefect_nb.engine.commands import Outcome
+from prefect_nb.interfaces.blocks import BlockStore
+from prefect_nb.interfaces.limits import LimitStore
+from prefect_nb.interfaces.metrics import MetricPoint, MetricStore
+from prefect_nb.interfaces.objects import ObjectStore
 from prefect_nb.model.events import Event
 from prefect_nb.model.fingerprint_parts import Part
 from prefect_nb.model.runs import FlowRun, ResultReference, Run, TaskRun
@@ -39,6 +43,10 @@ class KeyParts(msgspec.Struct, frozen=True):
     task_key: str
     parts: list[Part]
     hit: bool = False
+    note: str | None = None
+    """What the parts do not say: why there is no key (then there are no parts), or why a known result was not used."""
+    sources: dict[str, str] = {}
+    """Source texts by digest, of functions among the parts; a store need keep each once. Not read back with the parts."""
 
 
 class LogLine(msgspec.Struct, frozen=True):
@@ -118,6 +126,26 @@ class Store(Protocol):
     An event and the row it leads to are written together, so `fold(events(id)) == row` always holds. A method may be
     called from any thread. Several stores, in several processes, may be open on one home.
     """
+
+    @property
+    def limits(self) -> LimitStore:
+        """Concurrency limits, and the slots held of them."""
+        ...
+
+    @property
+    def objects(self) -> ObjectStore:
+        """Artifacts and variables."""
+        ...
+
+    @property
+    def blocks(self) -> BlockStore:
+        """Saved blocks."""
+        ...
+
+    @property
+    def metrics(self) -> MetricStore:
+        """Metrics over time."""
+        ...
 
     def write(
         self,
@@ -219,6 +247,10 @@ class Store(Protocol):
         """
         ...
 
+    def claim_task_run(self, id: UUID, owner_id: UUID, at_us: int) -> TaskRun | None:
+        """Make this owner the deferred task run's (`TaskRunClaimed`), if it waits for one; None if it does not."""
+        ...
+
     def crash(self, owner_ids: Sequence[UUID], at_us: int, message: str) -> list[Run]:
         """Settle what dead owners left open, in one transaction.
 
@@ -259,6 +291,14 @@ class Store(Protocol):
         """The parts of the newest other run of this task created before that run."""
         ...
 
+    def earlier_key_parts(self, task_key: str, before: UUID, limit: int) -> list[KeyParts]:
+        """The parts of other runs of this task created before that run, newest first; runs without a key left out."""
+        ...
+
+    def source_text(self, digest: str) -> str | None:
+        """The source of a function by the digest that stands for it in key parts; None if it was never kept."""
+        ...
+
     def check(self) -> list[Problem]:
         """Integrity of the files, and `fold(events) == row` for every run."""
         ...
@@ -284,24 +324,29 @@ class Store(Protocol):
 
 
 class ResultStore(Protocol):
-    """Values kept by content: whole or not at all, checked when read."""
+    """Values kept by content or under a key: whole or not at all, checked when read."""
 
-    def put(self, value: Any, serializer: Any = None, expires_us: int | None = None) -> ResultReference:
+    def put(
+        self, value: Any, serializer: Any = None, expires_us: int | None = None, key: str | None = None
+    ) -> ResultReference:
         """Keep a value; it is on disk, synced, under its final name when this returns.
 
         Args:
             value: what to keep.
             serializer: a serializer's name ("pickle", "json", "compressed/pickle", ...) or instance; None: the default.
             expires_us: when it stops counting as a cache hit (microseconds since the epoch).
+            key: the path to keep it at, below the store's root; what was there is replaced. None: by content.
 
         Raises:
             SerializationError: the value cannot be turned into bytes. Nothing is left behind.
             StorageFull: no room. Nothing is left behind.
+            StoreUnavailable: the storage cannot be reached or written.
+            InvalidNameError: the key leads elsewhere.
         """
         ...
 
     def get(self, reference: ResultReference) -> Any:
-        """The value.
+        """The value, wherever the reference says it is.
 
         Raises:
             MissingResult: there is no such file.
@@ -313,10 +358,14 @@ class ResultStore(Protocol):
         """Whether the file is there and whole (nothing is deserialized)."""
         ...
 
+    def find(self, key: str) -> ResultReference | None:
+        """The result kept under a key, by whichever run or process of a home with the same secret; None for none."""
+        ...
 
-Emit = Callable[[LogLine], None]
+
+Emit = Callable[[LogLine | MetricPoint], None]
 Work = Callable[[Emit], Outcome]
-"""One call of a body, ready to be carried anywhere: it is given where to send log lines and hands back an outcome. It
+"""One call of a body, ready to be carried anywhere: it is given where to send log lines and metrics and hands back an outcome. It
 never raises. It pickles with cloudpickle if the body and its arguments do."""
 
 
@@ -344,5 +393,8 @@ class Observer(Protocol):
     """Somebody who sees what has been committed."""
 
     def committed(self, entries: Sequence[Entry]) -> None:
-        """Called on the writer thread after each commit; must return at once. An error here is logged and ignored."""
+        """Called on the writer thread after each commit; must return at once. An error here is logged and ignored.
+
+        One that has a method `measured(points)` is told of metrics in the same way.
+        """
         ...

@@ -31,6 +31,7 @@ class _Parsed(NamedTuple):
 
 
 _sources: dict[int, tuple["weakref.ref[CodeType]", Source]] = {}
+_nodes: dict[str, _FunctionNode | str] = {}
 _files: dict[str, _Parsed] = {}
 
 
@@ -50,9 +51,23 @@ def source_of(function: FunctionType) -> Source:
     return source
 
 
+def source_text(digest: str) -> str | None:
+    """Return the source, without comments, of a function this process has read, by its hex digest."""
+    found = _nodes.get(digest)
+    if isinstance(found, ast.AST):
+        try:
+            found = ast.unparse(found)
+        except RecursionError:
+            return None
+        _nodes[digest] = found
+    return found
+
+
 def _read(node: _FunctionNode) -> Source:
     names = [name for decorator in _foreign_decorators(node) for name in dotted_names(decorator)]
-    return Source(tree_digest(node), tuple(sorted(set(names))))
+    digest = tree_digest(node)
+    _nodes.setdefault(digest.hex(), node)
+    return Source(digest, tuple(sorted(set(names))))
 
 
 def _attached_node(function: FunctionType) -> _FunctionNode | None:

@@ -66,7 +66,15 @@ class Claimed(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event"
     recoveries: int = 0
 
 
-Event = TaskRunCreated | FlowRunCreated | StateRecorded | KeyComputed | Renamed | Claimed
+class TaskRunClaimed(msgspec.Struct, frozen=True, tag_field="event", tag="task-run-claimed"):
+    """A worker took up a deferred task run."""
+
+    run_id: UUID
+    at_us: int
+    owner_id: UUID
+
+
+Event = TaskRunCreated | FlowRunCreated | StateRecorded | KeyComputed | Renamed | Claimed | TaskRunClaimed
 
 
 def run_id_of(event: Event) -> UUID:
@@ -98,6 +106,8 @@ def apply(run: Run | None, event: Event) -> Run:
             return replace(
                 run, cache_key=event.cache_key, cache_expiration_us=event.expiration_us, events=run.events + 1
             )
+        case TaskRunClaimed() if isinstance(run, TaskRun):
+            return replace(run, owner_id=event.owner_id, events=run.events + 1)
         case Renamed() if run is not None:
             return replace(run, name=event.name, events=run.events + 1)
         case Claimed() if isinstance(run, FlowRun):

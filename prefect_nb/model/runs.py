@@ -36,6 +36,12 @@ class ResultReference(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_us: int | None = None
     source: UUID | None = None
     """The task run that computed it, where that is not the run that refers to it (a cache hit)."""
+    storage: str | None = None
+    """The address of the storage that has it: a path, a URL, or a saved block's; None: the home's own."""
+    key: str | None = None
+    """The path below the storage's root that it was kept at; None: by its hash."""
+    outputs: "ResultReference | None" = None
+    """Where what its body printed and displayed is kept, if it did."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -130,6 +136,8 @@ class TaskRun(Snapshot, frozen=True, kw_only=True, omit_defaults=True):
     cell_index: int | None = None
     owner_id: UUID | None = None
     """Who executes it, where that is not the owner of its flow run."""
+    deferred: ResultReference | None = None
+    """The arguments of a task run that waits for a task worker, or did."""
 
     def _details(self) -> StateDetails:
         details = Snapshot._details(self)
@@ -145,6 +153,9 @@ class FlowRun(Snapshot, frozen=True, kw_only=True, omit_defaults=True):
     flow_name: str = ""
     flow_version: str | None = None
     parameters: dict[str, Any] = {}
+    """The arguments as JSON, secrets masked."""
+    sealed_parameters: str | None = None
+    """The arguments that hold secrets, encrypted."""
     parent_task_run_id: UUID | None = None
     parent_flow_run_id: UUID | None = None
     root_flow_run_id: UUID | None = None

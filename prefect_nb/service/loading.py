@@ -79,6 +79,38 @@ def load_flow(entrypoint: str) -> Flow[..., Any]:
     return _pick(_import_module(str(parsed.module)), parsed)
 
 
+def load_tasks(entrypoint: str) -> list[Task[..., Any]]:
+    """The task an entrypoint names, or every task that the file defines.
+
+    Args:
+        entrypoint: `path/to/file.py:name`, `path/to/file.py`, or `package.module:name`.
+
+    Raises:
+        ObjectNotFound, ScriptError: as `load_flow`.
+        MissingFlowError: there is no such task; the nearest names are given.
+    """
+    parsed = parse_entrypoint(entrypoint)
+    if parsed.path is not None:
+        module = _import_file(parsed.path)
+    else:
+        _put_first(str(Path.cwd()))
+        module = _import_module(str(parsed.module))
+    where = str(parsed.path or parsed.module)
+    tasks = {name: value for name, value in vars(module).items() if isinstance(value, Task)}
+    if parsed.name is None:
+        own = [task for task in tasks.values() if task.__module__ == module.__name__]
+        if not own:
+            raise MissingFlowError(f"{where} defines no task. Put @task above the function that is to be served.")
+        return own
+    found: Any = module
+    for part in parsed.name.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, Task):
+        return [found]
+    has = f"It has {', '.join(map(repr, tasks))}." if tasks else "It defines no task."
+    raise MissingFlowError(f"{where} has no task {parsed.name!r}.{did_you_mean(parsed.name, tasks)} {has}")
+
+
 def _pick(module: ModuleType, entrypoint: Entrypoint) -> Flow[..., Any]:
     where = str(entrypoint.path or entrypoint.module)
     if entrypoint.name is not None:

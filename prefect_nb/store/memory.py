@@ -7,11 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
+import msgspec
+
 from prefect_nb.exceptions import ObjectNotFound, StoreUnavailable
 from prefect_nb.interfaces import CacheEntry, Change, Entry, KeyParts, LogLine, Owner, Problem, Request, RunQuery
 from prefect_nb.model.events import Event, fold
 from prefect_nb.model.runs import FlowRun, Run, TaskRun
 from prefect_nb.store import takeover
+from prefect_nb.store.memory_blocks import MemoryBlocks
+from prefect_nb.store.memory_limits import MemoryLimits
+from prefect_nb.store.memory_metrics import MemoryMetrics
+from prefect_nb.store.memory_objects import MemoryObjects
 
 R = TypeVar("R", FlowRun, TaskRun)
 
@@ -30,7 +36,12 @@ class MemoryStore:
         self._outcomes: dict[int, str] = {}
         self._caches: dict[str, CacheEntry] = {}
         self._parts: dict[UUID, KeyParts] = {}
+        self._sources: dict[str, str] = {}
         self._closed = False
+        self.limits = MemoryLimits(self._lock, self._owners)
+        self.objects = MemoryObjects()
+        self.blocks = MemoryBlocks()
+        self.metrics = MemoryMetrics()
 
     def write(
         self,
@@ -48,7 +59,10 @@ class MemoryStore:
             flow_run_of |= {entry.run.id: entry.flow_run_id for entry in entries}
             self._append(entry for entry in entries if entry.flow_run_id not in fenced)
             self._caches |= {item.key: item for item in caches if flow_run_of.get(item.task_run_id) not in fenced}
-            self._parts |= {item.task_run_id: item for item in parts if flow_run_of.get(item.task_run_id) not in fenced}
+            for item in parts:
+                if flow_run_of.get(item.task_run_id) not in fenced:
+                    self._parts[item.task_run_id] = msgspec.structs.replace(item, sources={})
+                    self._sources |= item.sources
             return fenced
 
     def _epoch(self, flow_run_id: UUID, default: int) -> int:
@@ -222,6 +236,16 @@ class MemoryStore:
             self._append(entries)
             return claimed
 
+    def claim_task_run(self, id: UUID, owner_id: UUID, at_us: int) -> TaskRun | None:
+        """Make this owner the deferred task run's, if it waits for one."""
+        with self._lock:
+            entry = takeover.claim_task(self.task_run(id), owner_id, at_us)
+            if entry is None:
+                return None
+            self._append([entry])
+            assert isinstance(entry.run, TaskRun)
+            return entry.run
+
     def crash(self, owner_ids: Sequence[UUID], at_us: int, message: str) -> list[Run]:
         """End every open run of these dead owners."""
         with self._lock:
@@ -243,6 +267,7 @@ class MemoryStore:
             self._append(entries)
             for id in owner_ids:
                 self._owners.pop(id, None)
+            self.limits.free(owner_ids)
             return list({entry.run.id: entry.run for entry in entries}.values())
 
     def _tasks(self, flow_run_id: UUID) -> list[TaskRun]:
@@ -286,12 +311,21 @@ class MemoryStore:
 
     def previous_key_parts(self, task_key: str, before: UUID) -> KeyParts | None:
         """The parts of the newest other run of this task created before that run; if it is unknown, of the newest."""
+        return next(iter(self.earlier_key_parts(task_key, before, 1)), None)
+
+    def earlier_key_parts(self, task_key: str, before: UUID, limit: int) -> list[KeyParts]:
+        """The parts of other runs of this task created before that run, newest first; runs without a key left out."""
         with self._lock:
             later = self._runs.get(before)
-            others = [parts for id, parts in self._parts.items() if id != before and parts.task_key == task_key]
-            ages = [(self._parts_age(parts), parts) for parts in others]
-        older = [pair for pair in ages if later is None or pair[0] < _age(later)]
-        return max(older, key=lambda pair: pair[0])[1] if older else None
+            found = (parts for parts in self._parts.values() if parts.task_key == task_key and parts.parts)
+            others = [(self._parts_age(parts), parts) for parts in found if parts.task_run_id != before]
+        older = [pair for pair in others if later is None or pair[0] < _age(later)]
+        older.sort(key=lambda pair: pair[0], reverse=True)
+        return [parts for _, parts in older[:limit]]
+
+    def source_text(self, digest: str) -> str | None:
+        """The source of a function by its digest."""
+        return self._sources.get(digest)
 
     def _parts_age(self, parts: KeyParts) -> tuple[int, bytes]:
         run = self._runs.get(parts.task_run_id)

@@ -75,7 +75,65 @@ _FIRST_HISTORY = (
     "CREATE INDEX key_parts_task ON key_parts (task_key, created_us, task_run_id)",
 )
 
-HISTORY = Schema("prefect_nb", 0x50664E42, (("m001_history", _FIRST_HISTORY),))
+_EXPLAINED = (
+    "ALTER TABLE key_parts ADD COLUMN note TEXT",
+    "CREATE TABLE source_text (digest TEXT PRIMARY KEY NOT NULL, text TEXT NOT NULL) STRICT, WITHOUT ROWID",
+)
+
+_LIMITS = (
+    """CREATE TABLE concurrency_limit (
+        id BLOB PRIMARY KEY NOT NULL, name TEXT NOT NULL UNIQUE, max INTEGER NOT NULL, active INTEGER NOT NULL,
+        slot_decay_per_second REAL NOT NULL, created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL,
+        used REAL NOT NULL, used_boot TEXT, used_ns INTEGER) STRICT""",
+    """CREATE TABLE slot (
+        hold_id BLOB NOT NULL, limit_id BLOB NOT NULL, owner_id BLOB NOT NULL, count INTEGER NOT NULL,
+        taken_us INTEGER NOT NULL, run_id BLOB, PRIMARY KEY (hold_id, limit_id)) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX slot_limit ON slot (limit_id)",
+)
+
+_OBJECTS = (
+    """CREATE TABLE artifact (
+        id BLOB PRIMARY KEY NOT NULL, key TEXT, type TEXT, description TEXT, data TEXT NOT NULL, metadata TEXT,
+        flow_run_id BLOB, task_run_id BLOB, created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL) STRICT""",
+    "CREATE INDEX artifact_key ON artifact (key, created_us, id) WHERE key IS NOT NULL",
+    "CREATE INDEX artifact_created ON artifact (created_us)",
+    "CREATE INDEX artifact_flow_run ON artifact (flow_run_id) WHERE flow_run_id IS NOT NULL",
+    "CREATE INDEX artifact_task_run ON artifact (task_run_id) WHERE task_run_id IS NOT NULL",
+    """CREATE TABLE variable (
+        name TEXT PRIMARY KEY NOT NULL, id BLOB NOT NULL, value TEXT NOT NULL, tags TEXT NOT NULL,
+        created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL) STRICT""",
+)
+
+_METRICS = (
+    "CREATE TABLE metric (id INTEGER PRIMARY KEY NOT NULL, run_id BLOB NOT NULL, name TEXT NOT NULL, "
+    "flow_run_id BLOB, task_run_id BLOB) STRICT",
+    "CREATE UNIQUE INDEX metric_run ON metric (run_id, name)",
+    "CREATE INDEX metric_flow_run ON metric (flow_run_id) WHERE flow_run_id IS NOT NULL",
+    """CREATE TABLE metric_point (
+        cursor INTEGER PRIMARY KEY AUTOINCREMENT, metric_id INTEGER NOT NULL, at_us INTEGER NOT NULL, step INTEGER,
+        value REAL) STRICT""",
+    "CREATE INDEX metric_point_metric ON metric_point (metric_id)",
+)
+
+_BLOCKS = (
+    """CREATE TABLE block (
+        id BLOB PRIMARY KEY NOT NULL, type_slug TEXT NOT NULL, name TEXT NOT NULL, data TEXT NOT NULL,
+        created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, UNIQUE (type_slug, name)) STRICT""",
+    "CREATE TABLE block_type (slug TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL, created_us INTEGER NOT NULL) STRICT",
+    "CREATE TABLE secret_key (id TEXT PRIMARY KEY NOT NULL) STRICT",
+)
+
+HISTORY = Schema(
+    "prefect_nb",
+    0x50664E42,
+    (
+        ("m001_history", _FIRST_HISTORY),
+        ("m002_limits", _LIMITS),
+        ("m003_objects", _OBJECTS),
+        ("m004_blocks", _BLOCKS),
+        ("m006_explained", _EXPLAINED),
+    ),
+)
 
 LOGS = Schema(
     "prefect_nb_logs",
@@ -91,6 +149,7 @@ LOGS = Schema(
                 "CREATE INDEX log_task_run ON log (task_run_id) WHERE task_run_id IS NOT NULL",
             ),
         ),
+        ("m002_metrics", _METRICS),
     ),
 )
 

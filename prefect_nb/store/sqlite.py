@@ -18,12 +18,15 @@ from prefect_nb.model.codec import decode_event, decode_flow_run, decode_task_ru
 from prefect_nb.model.events import Event
 from prefect_nb.model.fingerprint_parts import Part
 from prefect_nb.model.runs import FlowRun, ResultReference, Run, TaskRun
-from prefect_nb.store import checks, sqlite_reads, takeover
+from prefect_nb.store import checks, sqlite_limits, sqlite_reads, takeover
 from prefect_nb.store.crash_points import crash_point
 from prefect_nb.store.database import Database
 from prefect_nb.store.files import prepare_home
 from prefect_nb.store.rows import OutOfStep, append, following, replace_row, storable, to_json
 from prefect_nb.store.schema import HISTORY, LOGS
+from prefect_nb.store.sqlite_blocks import SqliteBlocks
+from prefect_nb.store.sqlite_metrics import SqliteMetrics
+from prefect_nb.store.sqlite_objects import SqliteObjects
 from prefect_nb.store.sqlite_reads import decoded
 from prefect_nb.store.sqlite_writes import write
 
@@ -42,6 +45,10 @@ class SqliteStore:
         self._history = history
         self._logs: Database | None = None
         self._logs_guard = threading.Lock()
+        self.limits = sqlite_limits.SqliteLimits(history)
+        self.objects = SqliteObjects(history)
+        self.blocks = SqliteBlocks(history)
+        self.metrics = SqliteMetrics(self._log_database)
         self._flow_ids: dict[str, UUID] = {}
         self._closed = False
 
@@ -261,6 +268,19 @@ class SqliteStore:
             crash_point("before_claim_commit")
             return claimed
 
+    def claim_task_run(self, id: UUID, owner_id: UUID, at_us: int) -> TaskRun | None:
+        """Make this owner the deferred task run's, if it waits for one; None if it does not."""
+        with self._history.transaction() as connection:
+            rows = connection.execute("SELECT id, body FROM task_run WHERE id = ?", (id.bytes,)).fetchall()
+            found = decoded(decode_task_run, rows)
+            entry = takeover.claim_task(found[0] if found else None, owner_id, at_us)
+            if entry is None:
+                return None
+            append(connection, [entry])
+            replace_row(connection, entry.run)  # its owner is a column of its own
+            assert isinstance(entry.run, TaskRun)
+            return entry.run
+
     def crash(self, owner_ids: Sequence[UUID], at_us: int, message: str) -> list[Run]:
         """Every open run of these dead owners ends, in one transaction; see `interfaces.Store.crash`."""
         if not owner_ids:
@@ -289,6 +309,7 @@ class SqliteStore:
                     entries.append(takeover.crash_task(task, at_us, message))
             append(connection, entries)
             connection.executemany("DELETE FROM owner WHERE id = ?", [(id,) for id in owners])
+            sqlite_limits.free(connection, owners)
             crash_point("before_crash_commit")
         return list({entry.run.id: entry.run for entry in entries}.values())
 
@@ -337,28 +358,38 @@ class SqliteStore:
 
     def key_parts(self, task_run_id: UUID) -> KeyParts | None:
         """The parts of one task run's key."""
-        return self._parts("WHERE task_run_id = ?", task_run_id.bytes)
+        return next(iter(self._parts("WHERE task_run_id = ?", task_run_id.bytes)), None)
 
     def previous_key_parts(self, task_key: str, before: UUID) -> KeyParts | None:
         """The parts of the newest other run of this task created before that run; if it is unknown, of the newest."""
+        return next(iter(self.earlier_key_parts(task_key, before, 1)), None)
+
+    def earlier_key_parts(self, task_key: str, before: UUID, limit: int) -> list[KeyParts]:
+        """The parts of other runs of this task created before that run, newest first; runs without a key left out."""
         created_us = self._value("SELECT created_us FROM task_run WHERE id = ?", before.bytes)
         if created_us is None:
             created_us = 2**62
         return self._parts(
-            "WHERE task_key = ? AND (created_us, task_run_id) < (?, ?) AND task_run_id <> ? "
-            "ORDER BY created_us DESC, task_run_id DESC LIMIT 1",
+            "WHERE task_key = ? AND (created_us, task_run_id) < (?, ?) AND task_run_id <> ? AND parts <> '[]' "
+            "ORDER BY created_us DESC, task_run_id DESC LIMIT ?",
             task_key,
             created_us,
             before.bytes,
             before.bytes,
+            limit,
         )
 
-    def _parts(self, where: str, *values: Any) -> KeyParts | None:
-        for task_run_id, task_key, parts, hit in self._rows(
-            f"SELECT task_run_id, task_key, parts, hit FROM key_parts {where}", *values
-        ):
-            return KeyParts(UUID(bytes=task_run_id), task_key, _decode_parts(parts), bool(hit))
-        return None
+    def source_text(self, digest: str) -> str | None:
+        """The source of a function by the digest that stands for it in key parts; None if it was never kept."""
+        text = self._value("SELECT text FROM source_text WHERE digest = ?", digest)
+        return None if text is None else str(text)
+
+    def _parts(self, where: str, *values: Any) -> list[KeyParts]:
+        rows = self._rows(f"SELECT task_run_id, task_key, parts, hit, note FROM key_parts {where}", *values)
+        return [
+            KeyParts(UUID(bytes=task_run_id), task_key, _decode_parts(parts), bool(hit), note)
+            for task_run_id, task_key, parts, hit, note in rows
+        ]
 
     # -- health
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from prefect_nb.interfaces import CacheEntry, Entry, KeyParts
-from prefect_nb.store.rows import append, to_json
+from prefect_nb.store.rows import append, storable, to_json
 from prefect_nb.store.sqlite_reads import marks
 
 
@@ -37,10 +37,19 @@ def write(
         )
     if parts:
         connection.executemany(
-            "INSERT OR REPLACE INTO key_parts (task_run_id, task_key, created_us, hit, parts) "
-            "VALUES (?1, ?2, coalesce((SELECT created_us FROM task_run WHERE id = ?1), 0), ?3, ?4)",
-            [(item.task_run_id.bytes, item.task_key, item.hit, to_json(item.parts)) for item in parts],
+            "INSERT OR REPLACE INTO key_parts (task_run_id, task_key, created_us, hit, parts, note) "
+            "VALUES (?1, ?2, coalesce((SELECT created_us FROM task_run WHERE id = ?1), 0), ?3, ?4, ?5)",
+            [
+                (item.task_run_id.bytes, item.task_key, item.hit, to_json(item.parts), item.note and storable(item.note))
+                for item in parts
+            ],
         )
+        sources = {digest: text for item in parts for digest, text in item.sources.items()}
+        if sources:
+            connection.executemany(
+                "INSERT OR IGNORE INTO source_text (digest, text) VALUES (?, ?)",
+                [(digest, storable(text)) for digest, text in sources.items()],
+            )
     return fenced
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from prefect_nb.interfaces import Entry
-from prefect_nb.model.events import Claimed, StateRecorded, apply
+from prefect_nb.model.events import Claimed, StateRecorded, TaskRunClaimed, apply
 from prefect_nb.model.runs import FlowRun, Run, TaskRun
 from prefect_nb.model.states import StateType
 
@@ -27,6 +27,14 @@ def claim(
     entries += [_ended(task, StateType.CRASHED, at_us, TAKEN_OVER) for task in task_runs if is_open(task)]
     assert isinstance(claimed, FlowRun)
     return claimed, entries
+
+
+def claim_task(run: TaskRun | None, owner_id: UUID, at_us: int) -> Entry | None:
+    """What to write where a worker takes up a deferred task run; None where nobody may (any more)."""
+    if run is None or run.deferred is None or run.owner_id is not None or run.state_type is not StateType.SCHEDULED:
+        return None
+    event = TaskRunClaimed(run.id, max(at_us, run.state_us), owner_id)
+    return Entry(apply(run, event), event, None)
 
 
 def crash(run: FlowRun, task_runs: Sequence[TaskRun], at_us: int, message: str) -> list[Entry]:
