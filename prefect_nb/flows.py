@@ -15,10 +15,11 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from prefect_nb.exceptions import ParameterTypeError
-from prefect_nb.execution import clock, drive, generated, inputs, resuming
+from prefect_nb.exceptions import ObjectNotFound, ParameterTypeError, ScriptError
+from prefect_nb.execution import clock, drive, generated, inputs, loading, resuming, secrets
 from prefect_nb.execution.context import FlowRunContext, current_flow, current_tags, current_task, visualizing
 from prefect_nb.execution.definitions import (
+    FlowDefinition,
     bound_to,
     check_hooks,
     checked_name,
@@ -30,11 +31,11 @@ from prefect_nb.execution.definitions import (
 )
 from prefect_nb.execution.flow_runs import FlowExecution
 from prefect_nb.execution.ids import new_id
+from prefect_nb.execution.repairing import Again, Begun, Repairable
 from prefect_nb.execution.scope import Scope
 from prefect_nb.execution.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect_nb.execution.visualizing import FlowGraph
 from prefect_nb.home import Home, root_hooks
-from prefect_nb.model.codec import jsonable
 from prefect_nb.model.runs import FlowRun, TaskRun
 from prefect_nb.model.signatures import Signature, check_reserved
 from prefect_nb.model.states import State
@@ -47,7 +48,7 @@ R = TypeVar("R")
 HOOK_KINDS = ("completion", "failure", "running", "cancellation", "crashed")
 
 
-class Flow(Generic[P, R]):
+class Flow(Repairable, FlowDefinition, Generic[P, R]):
     """A flow. Made by `@flow`; the arguments are those of `flow`."""
 
     kind = "function"
@@ -222,11 +223,19 @@ class Flow(Generic[P, R]):
         home = Home.current()
         home.reap()
         run, previous = resuming.take_over(home, flow_run_id, force)
-        parameters = {**self.signature.defaults, **self._loadable(run)}
+        parameters = {**self.signature.defaults, **self._loadable(home, run)}
         return self._run(home, run, parameters, None, None, None, return_state, None, previous=previous)
 
-    def _loadable(self, run: FlowRun) -> dict[str, Any]:
-        return {name: value for name, value in run.parameters.items() if name in self.signature.names}
+    def _go_on(self, begin: Callable[[Home], Begun], return_state: bool) -> Any:
+        home = Home.current()
+        home.reap()
+        begun = begin(home)
+        parameters = {**self.signature.defaults, **self._loadable(home, begun.run)}
+        return self._run(home, begun.run, parameters, None, None, None, return_state, None, begun.previous, begun.again)
+
+    def _loadable(self, home: Home, run: FlowRun) -> dict[str, Any]:
+        recorded = secrets.all_parameters(home.cipher, run)
+        return {name: value for name, value in recorded.items() if name in self.signature.names}
 
     def _new_run(
         self, home: Home, parameters: dict[str, Any], fields: dict[str, Any]
@@ -266,7 +275,6 @@ class Flow(Generic[P, R]):
                     "flow_id": home.flow_id(self.name),
                     "flow_name": self.name,
                     "flow_version": self.version,
-                    "parameters": {name: jsonable(value) for name, value in parameters.items()},
                     "tags": tuple(sorted(tags)),
                     "retries": self.retries,
                     "retry_delays": (self.retry_delay_seconds,) if self.retry_delay_seconds else (),
@@ -305,6 +313,7 @@ class Flow(Generic[P, R]):
         return_state: bool,
         on_start: Callable[[FlowExecution], None] | None,
         previous: dict[tuple[str, str], TaskRun] | None = None,
+        again: Again | None = None,
     ) -> Any:
         done: State[Any] | None = None
         if parent is not None and dummy is not None:
@@ -321,12 +330,17 @@ class Flow(Generic[P, R]):
             parent=parent if parent is not None and parent.flow_run_id is not None else None,
         )
         scope.previous = previous or {}
+        scope.again = again or scope.again
         invalid: Exception | None = None
+        given = parameters
         if self.should_validate_parameters and not inputs.has_special(parameters):
             try:
                 parameters = self.validate_parameters(parameters)
             except ParameterTypeError as error:
                 invalid = error
+        if run.events == 0:
+            hints = self.signature.hints()
+            run = replace(run, **secrets.recorded_parameters(home.cipher, given, parameters, hints))
         scope.parameters = parameters
         execution = FlowExecution(
             home,
@@ -414,6 +428,26 @@ class Flow(Generic[P, R]):
     def _add_hook(self, kind: str, fn: Callable[..., Any]) -> Callable[..., Any]:
         getattr(self, f"on_{kind}_hooks").append(fn)
         return fn
+
+    @classmethod
+    def from_source(cls, source: str | os.PathLike[str], entrypoint: str) -> Flow[..., Any]:
+        """A flow of a folder: `Flow.from_source("jobs", "nightly.py:report")`, or a notebook, `"report.ipynb"`.
+
+        Args:
+            source: the folder.
+            entrypoint: the file in it, and the flow's name there.
+
+        Raises:
+            ObjectNotFound, ScriptError, MissingFlowError, NotebookError: the message says what is missing or broken.
+        """
+        folder = Path(source).expanduser()
+        if not folder.is_dir():
+            raise ObjectNotFound(f"There is no folder {str(source)!r}. Only folders of this machine can be loaded from.")
+        file, colon, name = entrypoint.rpartition(":")
+        path = folder / (file if colon else entrypoint)
+        if path.suffix == ".ipynb":
+            return cls.from_notebook(path)
+        return load_flow_from_entrypoint(f"{path}:{name}" if colon else str(path), use_placeholder_flow=False)
 
     @classmethod
     def from_notebook(cls, path: str | os.PathLike[str], **options: Any) -> NotebookFlow:
@@ -587,3 +621,39 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
 
 def _make(options: dict[str, Any], fn: Callable[P, R]) -> Flow[P, R]:
     return Flow(fn, **options)
+
+
+def load_flow_from_entrypoint(entrypoint: str, use_placeholder_flow: bool = True) -> Flow[..., Any]:
+    """The flow an entrypoint names: `path/to/file.py:name`, `package.module:name`, `report.ipynb`.
+
+    Args:
+        entrypoint: where it is.
+        use_placeholder_flow: where the file cannot be imported whole, give the flow all the same, to be looked at;
+            called, it may raise what the import raised.
+
+    Raises:
+        ObjectNotFound, ScriptError, MissingFlowError, UnspecifiedFlowError, NotebookError: the message says what is
+            missing or broken.
+    """
+    if entrypoint.endswith(".ipynb"):
+        return Flow.from_notebook(entrypoint)
+    try:
+        return cast("Flow[..., Any]", loading.load_flow(entrypoint))
+    except ScriptError as error:
+        if not use_placeholder_flow:
+            raise
+        return safe_load_flow_from_entrypoint(entrypoint) or _placeholder(entrypoint, error)
+
+
+def safe_load_flow_from_entrypoint(entrypoint: str) -> Flow[..., Any] | None:
+    """The flow of a file some of whose imports are missing; None where the flow's own definition needs them."""
+    return cast("Flow[..., Any] | None", loading.load_what_can_be(entrypoint))
+
+
+def _placeholder(entrypoint: str, error: Exception) -> Flow[..., Any]:
+    name, description = loading.definition_of(entrypoint)
+
+    def not_loaded(*_args: Any, **_kwargs: Any) -> None:
+        raise error
+
+    return Flow(not_loaded, name=name, description=description)

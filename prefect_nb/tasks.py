@@ -16,6 +16,7 @@ from prefect_nb.exceptions import RunCancelled
 from prefect_nb.execution import drive, generated, inputs, logs, pump
 from prefect_nb.execution.context import current_flow, visualizing
 from prefect_nb.execution.definitions import (
+    TaskDefinition,
     bound_to,
     check_condition,
     check_hooks,
@@ -49,7 +50,7 @@ UNSET_BY_NONE = frozenset(
 HOOK_KINDS = ("completion", "failure", "running")
 
 
-class Task(Generic[P, R]):
+class Task(TaskDefinition, Generic[P, R]):
     """A task. Made by `@task`; the arguments are those of `task`."""
 
     def __init__(
@@ -229,8 +230,8 @@ class Task(Generic[P, R]):
             return _items_awaited(execution) if self.isasync else _items(execution)
         if self.isasync:
             return _run_awaiting(execution, return_state)
-        if execution.reusable is None:
-            execution.finish(drive.blocking(execution))
+        reusable = execution.reusable
+        execution.finish(drive.blocking(execution) if reusable is None else reusable)
         return execution.outcome(return_state)
 
     def _drawn(self, given: Any, isasync: bool) -> Any:
@@ -477,8 +478,8 @@ async def _items_awaited(execution: TaskExecution) -> AsyncGenerator[Any, None]:
 
 
 async def _run_awaiting(execution: TaskExecution, return_state: bool) -> Any:
-    if execution.reusable is None:
-        execution.finish(await drive.awaiting(execution))
+    reusable = execution.reusable
+    execution.finish(await drive.awaiting(execution) if reusable is None else reusable)
     return execution.outcome(return_state)
 
 

@@ -12,6 +12,7 @@ from prefect_nb.cli.configuration import config
 from prefect_nb.cli.doctor import doctor
 from prefect_nb.cli.flow_runs import flow_run
 from prefect_nb.cli.group import Group
+from prefect_nb.cli.limits import concurrency_limit, gcl, global_concurrency_limit
 from prefect_nb.cli.run import run
 from prefect_nb.cli.task_runs import task_run
 from prefect_nb.cli.tasks import task
@@ -62,6 +63,9 @@ def _debugging(args: Sequence[str] | None) -> bool:
         "flow-run": flow_run,
         "task-run": task_run,
         "task": task,
+        "concurrency-limit": concurrency_limit,
+        "global-concurrency-limit": global_concurrency_limit,
+        "gcl": gcl,
         "doctor": doctor,
         "config": config,
         "version": version,

@@ -17,6 +17,7 @@ OK, FAILED, USAGE, FENCED, INTERRUPTED, TERMINATED = 0, 1, 2, 75, 130, 143
 
 _BAD_INPUT = (
     e.ObjectNotFound,
+    e.ObjectAlreadyExists,
     e.MissingFlowError,
     e.UnspecifiedFlowError,
     e.ScriptError,

@@ -14,6 +14,7 @@ from prefect_nb.cli.errors import FAILED, OK
 from prefect_nb.cli.group import Group
 from prefect_nb.cli.listing import show_runs
 from prefect_nb.cli.output import as_json, facts, limit_option, output_option, state_words
+from prefect_nb.cli.repair import repair, retry
 from prefect_nb.execution.clock import now_us
 from prefect_nb.interfaces import LogLine
 from prefect_nb.model.runs import FlowRun, Run
@@ -142,6 +143,10 @@ def resume(run: str, force: bool, quiet: bool, output: str) -> int:
     with executing(quiet, output) as watch:
         finished = control.resume(found, force, watch)
     return report(finished, quiet, output)
+
+
+flow_run.add_command(retry)
+flow_run.add_command(repair)
 
 
 def show_lines(lines: Iterator[LogLine], subjects: run_logs.Subjects, output: str) -> None:

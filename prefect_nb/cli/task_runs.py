@@ -75,3 +75,27 @@ def inspect(run: str, output: str) -> None:
             ("cache key", found.cache_key),
         ]
     )
+
+
+@task_run.command()
+@click.argument("run", required=False)
+@output_option
+def why(run: str | None, output: str) -> None:
+    """Say why a task run was computed, or why it was not: a cache hit, or the first difference.
+
+    RUN is a task run's name or id, a task's name (its newest run), or a flow run (all its task runs). Without it: the
+    newest run.
+
+    Example:
+      prefect-nb task-run why clean
+    """
+    from prefect_nb.service import why as service
+
+    answer = service.why(run)
+    if output == "json":
+        several = isinstance(answer, service.Answers)
+        as_json([service.document(one) for one in answer] if several else service.document(answer))
+        return
+    click.echo(str(answer))
+    for difference in getattr(answer, "differences", ())[1:]:
+        click.echo(f"  also: {difference}")

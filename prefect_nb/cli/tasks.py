@@ -4,7 +4,7 @@ import click
 
 from prefect_nb.cli.errors import OK
 from prefect_nb.cli.group import Group
-from prefect_nb.service.loading import load_tasks
+from prefect_nb.execution.loading import load_tasks
 
 
 @click.group(cls=Group)

@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
 
 from prefect_nb.model.runs import TaskRun
+from prefect_nb.settings import Settings
+
+if TYPE_CHECKING:
+    from prefect_nb.execution.ledger import Ledger
+    from prefect_nb.execution.scope import Scope
 
 VARIABLE = "PREFECT_NB_ATTACH"
 CELL = "prefect_nb_cell_run"
@@ -30,6 +40,8 @@ class Attachment(msgspec.Struct, frozen=True):
     persist: bool | None = None
     again: bool = False
     """Whether the run was begun before: task runs of it that completed, their results kept, are not run again."""
+    named: tuple[UUID, ...] | None = None
+    """On a retry or repair: the task runs that were asked for by name."""
 
 
 def encode(attachment: Attachment) -> str:
@@ -46,8 +58,67 @@ def attach(attachment: Attachment | None) -> None:
     _explicit = attachment
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """Where a call that has been carried here comes from: its settings, machine and process."""
+
+    settings: Settings
+    host_id: str
+    pid: int
+
+
+class Stay:
+    """One call that has been carried here, for as long as it runs: what it starts becomes part of its flow run."""
+
+    __slots__ = ("attachment", "ledger", "origin", "scope")
+
+    def __init__(self, attachment: Attachment | None, origin: Origin) -> None:
+        self.attachment = attachment
+        self.origin = origin
+        # Of the home, once a run was started there.
+        self.scope: Scope | None = None
+        self.ledger: Ledger | None = None
+
+
+here: ContextVar[Stay | None] = ContextVar("prefect_nb_stay", default=None)
+"""The carried call that this code runs in."""
+only: Stay | None = None
+"""For threads that a body starts by itself: the carried call, if there is just one in this process."""
+_stays: list[Stay] = []
+_lock = threading.Lock()
+
+
+@contextmanager
+def staying(attachment: Attachment | None, origin: Origin) -> Iterator[Stay]:
+    """Around the body of a call that has been carried here."""
+    stay = Stay(attachment, origin)
+    token = here.set(stay)
+    # A cluster may call in the flow's own process, too, where other threads have nothing to do with it.
+    elsewhere = origin.pid != os.getpid()
+    if elsewhere:
+        _count(stay, +1)
+    try:
+        yield stay
+    finally:
+        if elsewhere:
+            _count(stay, -1)
+        here.reset(token)
+
+
+def _count(stay: Stay, change: int) -> None:
+    global only
+    with _lock:
+        if change > 0:
+            _stays.append(stay)
+        else:
+            _stays.remove(stay)
+        only = _stays[0] if len(_stays) == 1 else None
+
+
 def current() -> Attachment | None:
-    """The run this process belongs to, from `attach` or the environment; None for none."""
+    """The run this code or process belongs to: of a carried call, from `attach`, from the environment; None for none."""
+    stay = here.get() or only
+    if stay is not None:
+        return stay.attachment
     if _explicit is not None:
         return _explicit
     text = os.environ.get(VARIABLE)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
+from prefect_nb.engine.commands import Busy
+
 from prefect_nb.exceptions import MissingResult, ResultCorrupt, SerializationError
-from prefect_nb.execution import logs
+from prefect_nb.execution import logs, replay
 from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.kept import KeptResult
 from prefect_nb.interfaces import Entry, KeyParts
@@ -16,6 +22,8 @@ from prefect_nb.model.states import Completed, State
 
 if TYPE_CHECKING:
     from prefect_nb.execution.shapes import RecordingTask
+
+_LONGEST_SOURCE = 100_000
 
 
 class TaskKeyContext:
@@ -29,14 +37,17 @@ class TaskKeyContext:
         self.parameters = parameters
 
 
-def look_up(execution: RecordingTask) -> State[Any] | None:
+def look_up(execution: RecordingTask) -> State[Any] | Busy | None:
     """Compute the run's cache key, note its parts, and return a Completed/"Cached" state if the key is known.
 
-    A key that cannot be computed means no caching for this run, and a warning; never a weaker key.
+    Where it is not, the run takes the key, or is told that another run has it. A key that cannot be computed means no
+    caching for this run, and a warning; never a weaker key.
     """
+    if execution.key_parts is not None:  # it has waited for its key
+        return _answer(execution, execution.key_parts)
     task, run, home = execution.task, execution.run, execution.home
     if home.settings.tasks_disable_caching:
-        return None
+        return _no_key(execution, "caching is switched off by the setting tasks_disable_caching")
     try:
         flow_parameters = execution.scope.parameters if execution.scope is not None else {}
         context = TaskKeyContext(task, run, execution.parameters)
@@ -45,10 +56,9 @@ def look_up(execution: RecordingTask) -> State[Any] | None:
             policy = INPUTS + TASK_SOURCE
         resolved = policy.resolve(context, execution.parameters, flow_parameters)
     except Exception as error:
-        _warn_no_key(execution, error)
-        return None
+        return _no_key(execution, _warn_no_key(execution, error))
     if resolved is None:
-        return None
+        return _no_key(execution, "its cache policy made no key")
     key, parts = resolved
     if not any(part.kind in ("source", "custom") for part in parts):
         # Inputs alone name no task: two tasks called with equal inputs must not get each other's results.
@@ -58,18 +68,81 @@ def look_up(execution: RecordingTask) -> State[Any] | None:
     with execution.lock:
         event = KeyComputed(run.id, now_us(), key, execution.expires_us())
         execution.ledger.append(Entry(apply(run, event), event, run.flow_run_id), run.flow_run_id, execution)
-    hit = None if task.refresh_cache or home.settings.tasks_refresh_cache else _find(execution, key)
-    execution.ledger.append(KeyParts(run.id, run.task_key, parts, hit is not None), run.flow_run_id)
+    return _answer(execution, parts)
+
+
+def _answer(execution: RecordingTask, parts: list[Part]) -> State[Any] | Busy | None:
+    """What the key stands for, which has been computed of these parts."""
+    run, key = execution.run, execution.cache_key
+    assert key is not None
+    refreshed = _refreshed(execution)
+    hit, note = _find(execution, key) if refreshed is None else (None, refreshed)
+    if hit is None and refreshed is None and not execution.alone:
+        locks = _locks(execution, parts)
+        if locks is not None:
+            if not execution.home.keys.take(key, execution, locks):
+                execution.key_parts = parts
+                return _BUSY
+            execution.key_held = key
+            hit, note = _find(execution, key)  # it may have been kept just before the key was free
+    execution.key_parts = None
+    sources = {} if hit is not None else _sources(parts)
+    told = KeyParts(run.id, run.task_key, parts, hit is not None, note, sources)
+    execution.ledger.append(told, run.flow_run_id)
+    if hit is not None:
+        replay.show_again(execution, hit.data.reference)
     return hit
 
 
-def _find(execution: RecordingTask, key: str) -> State[Any] | None:
+def _locks(execution: RecordingTask, parts: list[Part]) -> Sequence[KeyLocks] | None:
+    """What has to be held to compute the key; None where nobody is to be kept from computing it, too."""
+    policy = execution.task.cache_policy
+    if policy.isolation_level == "READ_COMMITTED" or execution.cache_key in keys.held.get():
+        return None
+    # Nobody outside the flow run can want a key that the run is part of.
+    locks: list[KeyLocks] = [] if any(part.kind == "run" for part in parts) else [execution.home.keys.locks]
+    if policy.isolation_level == "SERIALIZABLE":
+        locks.append(keys.ManagerLocks(policy.lock_manager, f"{os.getpid()}:{execution.run.id}"))
+    return locks
+
+
+def _no_key(execution: RecordingTask, reason: str) -> None:
+    """Keep why a run that might have been cached has no key."""
+    run = execution.run
+    execution.ledger.append(KeyParts(run.id, run.task_key, [], note=reason), run.flow_run_id)
+
+
+def _refreshed(execution: RecordingTask) -> str | None:
+    """Why a known result is not even looked for; None where it is."""
+    if execution.task.refresh_cache:
+        return "refresh_cache=True"
+    if execution.home.settings.tasks_refresh_cache:
+        return "refresh_cache (the setting tasks_refresh_cache)"
+    again = execution.scope.again if execution.scope is not None else None
+    return "its flow run was repaired" if again is not None and execution.run.id in again.renewed else None
+
+
+def _sources(parts: list[Part]) -> dict[str, str]:
+    """Texts of the functions among the parts, by the digests that stand for them."""
+    from prefect_nb.model.code_source import source_text  # slow to import, and needed for the first key only
+
+    found: dict[str, str] = {}
+    for part in parts:
+        digest = part.digest if part.kind == "source" else (part.detail or {}).get("source")
+        text = source_text(digest) if digest is not None else None
+        if digest is not None and text is not None:
+            found[digest] = text[:_LONGEST_SOURCE]
+    return found
+
+
+def _find(execution: RecordingTask, key: str) -> tuple[State[Any] | None, str | None]:
+    """What the key stands for; or None, and why what it stood for was not used."""
     entry = execution.home.cache_entry(key)
     if entry is None:
-        return None
-    reference = entry.result
+        return None, None
+    reference = replace(entry.result, source=entry.task_run_id)
     if reference.expires_us is not None and reference.expires_us <= now_us():
-        return None
+        return None, f"expired {reference.expires_us}"
     handle = KeptResult(reference, execution.home.results)
     try:
         handle.get()
@@ -78,11 +151,12 @@ def _find(execution: RecordingTask, key: str) -> State[Any] | None:
             "The cached result of %r cannot be used and is computed again: %s", execution.run.name, error
         )
         execution.home.forget_cache(key)
-        return None
-    return Completed(name="Cached", data=handle)
+        return None, f"damaged: {error}"
+    return Completed(name="Cached", data=handle), None
 
 
-def _warn_no_key(execution: RecordingTask, error: Exception) -> None:
+def _warn_no_key(execution: RecordingTask, error: Exception) -> str:
     reason = str(error) if isinstance(error, Unhashable) else f"{type(error).__name__}: {error}"
     text = f"Task run {execution.run.name!r} is not cached, because its cache key cannot be computed: {reason}"
     logs.task_run_logger(execution.run, execution.task).warning("%s", text)
+    return f"unhashable {reason}" if isinstance(error, Unhashable) else f"its key could not be computed: {reason}"

@@ -17,6 +17,14 @@ _FORBIDDEN = re.compile(r"[/%&><]")
 _MAX_DELAYS = 50
 
 
+class FlowDefinition:
+    """What `@flow` makes, as those see it who only have to know it when they meet it."""
+
+
+class TaskDefinition:
+    """What `@task` makes, likewise."""
+
+
 def function_name(fn: Any) -> str:
     """A task's default name: the function's."""
     name = getattr(fn, "__name__", None) or type(fn).__name__

@@ -463,7 +463,7 @@ class FlowExecution:
             return state
         if state.is_cancelled() and self.scope.stopping:
             raise CancelledRun(f"Flow run {self.run.name!r} was cancelled: {state.message}") from None
-        return state.result()
+        return state.value()
 
 
 def _unseen(_item: Any) -> None:

@@ -55,7 +55,7 @@ class PrefectFuture(Generic[R]):
         """
         if not self._wait(timeout):
             raise TimeoutError(f"Task run {self.task_run_id} did not end within {timeout} seconds.")
-        return self._final.result(raise_on_failure=raise_on_failure)  # type: ignore[union-attr, no-any-return]
+        return self._final.value(raise_on_failure)  # type: ignore[union-attr, no-any-return]
 
     def add_done_callback(self, fn: Callable[[PrefectFuture[R]], None]) -> None:
         """Call `fn(future)` when the run has ended; at once if it has."""

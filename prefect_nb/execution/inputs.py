@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect_nb.execution.futures import PrefectFuture
+from prefect_nb.model import redaction
 from prefect_nb.model.annotations import Annotation, allow_failure, opaque, quote
 from prefect_nb.model.states import State
 
@@ -70,6 +71,8 @@ def parts(value: Any) -> Any:
         return [getattr(value, field.name, None) for field in dataclasses.fields(value)]
     if _is_model(value):
         return list(value.__dict__.values())
+    if hasattr(type(value), "get_secret_value"):
+        redaction.notice(value)
     return None
 
 
@@ -183,7 +186,7 @@ def _resolve(value: Any, allowed: bool) -> Any:
 
 def _value_of(item: Any, allowed: bool) -> Any:
     state: State[Any] = item.state if isinstance(item, PrefectFuture) else item
-    return state.result(raise_on_failure=not allowed)
+    return state.value(raise_on_failure=not allowed)
 
 
 def resolve_futures_to_states(value: Any) -> Any:

@@ -15,7 +15,9 @@ from typing import Any
 from uuid import UUID
 
 from prefect_nb.exceptions import Fenced, StorageFull, StoreUnavailable
-from prefect_nb.interfaces import CacheEntry, Entry, KeyParts, LogLine, Observer, Store
+from prefect_nb.execution.secrets import without_secrets
+from prefect_nb.interfaces import CacheEntry, Entry, KeyParts, LogLine, MetricPoint, Observer, Store
+from prefect_nb.model import redaction
 
 logger = logging.getLogger("prefect_nb.ledger")
 
@@ -54,6 +56,7 @@ class Ledger:
     def _begin(self) -> None:
         self._queue: deque[Item] = deque()
         self._logs: deque[LogLine] = deque(maxlen=_LOG_QUEUE)
+        self._points: deque[MetricPoint] = deque()
         self._wake = threading.Event()
         self._urgent = threading.Event()
         self._space = threading.Event()
@@ -113,6 +116,8 @@ class Ledger:
         if self.fenced and flow_run_id in self.fenced:
             raise Fenced(_TAKEN_OVER.format(flow_run_id))
         entry: Any = item
+        if redaction.known and type(item) is Entry:
+            item = entry = without_secrets(item)
         if type(item) is tuple:
             entry = item[0]
             self.uncommitted_cache[item[1].key] = item[1]
@@ -127,11 +132,20 @@ class Ledger:
             self._space.clear()
             self._space.wait(1.0)
 
-    def log(self, line: LogLine) -> None:
-        """Have this log line written soon; never blocks. When 10,000 wait, the oldest goes."""
-        self._logs.append(line)
+    def log(self, line: LogLine | MetricPoint) -> None:
+        """Have this log line or metric written soon.
+
+        A line never blocks: when 10,000 wait, the oldest goes. A metric waits when tens of thousands are ahead of it.
+        """
+        if type(line) is MetricPoint:
+            self._points.append(line)
+        else:
+            self._logs.append(line)  # type: ignore[arg-type]
         if not self._wake.is_set():
             self._notify()
+        if len(self._points) > _BACKLOG:
+            self._space.clear()
+            self._space.wait(1.0)
 
     def commit(self, timeout: float | None = None, flow_run_id: UUID | None = None) -> None:
         """Wait until everything appended so far is durable.
@@ -158,7 +172,7 @@ class Ledger:
 
     def close(self) -> None:
         """Write everything and stop. Raises what `commit` raises when that cannot be done."""
-        if self._thread is None and not self._queue and not self._logs:
+        if self._thread is None and not (self._queue or self._logs or self._points):
             self._closing = True
             return
         try:
@@ -189,10 +203,13 @@ class Ledger:
             self._urgent.clear()
             queue = self._queue
             held += [queue.popleft() for _ in range(len(queue))]
+            if self._points:
+                # Before the events, so that whoever sees a run's end has seen all its metrics.
+                self._write_points()
             self._space.set()
             held = self._write(held)
             self._write_logs()
-            if self._closing and not self._queue and not self._logs:
+            if self._closing and not (self._queue or self._logs or self._points):
                 return
 
     def _write(self, items: list[Item]) -> list[Item]:
@@ -253,6 +270,22 @@ class Ledger:
                 observer.committed(entries)
             except Exception:
                 logger.exception("An observer of the history failed; the run goes on.")
+
+    def _write_points(self) -> None:
+        waiting = self._points
+        points = [waiting.popleft() for _ in range(len(waiting))]
+        try:
+            self._store.metrics.write(points)
+        except Exception as error:
+            logger.warning("%d values of metrics could not be kept: %s", len(points), error)
+            return
+        for observer in list(self.observers):
+            measured = getattr(observer, "measured", None)
+            if measured is not None:
+                try:
+                    measured(points)
+                except Exception:
+                    logger.exception("An observer of the metrics failed; the run goes on.")
 
     def _write_logs(self) -> None:
         if not self._logs:

@@ -19,6 +19,7 @@ from uuid import UUID
 from prefect_nb.exceptions import MissingContextError
 from prefect_nb.execution.context import current_flow, current_task
 from prefect_nb.interfaces import Emit, LogLine
+from prefect_nb.model.redaction import redact
 
 if TYPE_CHECKING:
     LoggerAdapter = logging.LoggerAdapter[logging.Logger]
@@ -131,7 +132,7 @@ class _RunHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            message = clip(self.format(record))
+            message = clip(redact(self.format(record)))
             flow_run_id = _uuid(getattr(record, "flow_run_id", None))
             task_run_id = _uuid(getattr(record, "task_run_id", None))
             sink = emit_to.get()
@@ -142,7 +143,7 @@ class _RunHandler(logging.Handler):
             said = record.exc_info is not None and in_notebook()
             if show_on_console and not said:
                 # The traceback is kept; on the console the exception itself, raised to the caller, shows it.
-                _show(record, clip(record.getMessage()))
+                _show(record, clip(redact(record.getMessage())))
         except Exception:
             self.handleError(record)
 

@@ -295,6 +295,7 @@ def _environment(execution: FlowExecution, document: Document) -> dict[str, str]
         durable=scope.durable,
         persist=scope.persist,
         again=run.epoch > 1 or run.run_count > 1,
+        named=scope.again.named if scope.again is not None else None,
     )
     environment = {
         **os.environ,

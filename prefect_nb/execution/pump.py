@@ -15,7 +15,7 @@ from typing import Any
 from prefect_nb.engine import commands as c
 from prefect_nb.engine.task_run import is_going_on, is_over
 from prefect_nb.exceptions import Fenced, InvalidMove, RunCancelled
-from prefect_nb.execution import blocking, portal, remote
+from prefect_nb.execution import admission, blocking, portal, remote
 from prefect_nb.execution.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect_nb.execution.scope import Scope
 from prefect_nb.execution.task_runs import TaskExecution
@@ -125,7 +125,7 @@ class Pumped:
             return self.execution.record(command.state)
         if kind is c.CallBody and self._has_turn():
             return self._call_stoppably()
-        if kind is c.CallBody or kind is c.Sleep or kind is c.AwaitUpstream:
+        if kind is c.CallBody or kind is c.Sleep or kind is c.AwaitUpstream or (kind is c.Admit and command.wait):
             return _ELSEWHERE if self._elsewhere(command) else self._immediate(command)
         return self._at_once(command)
 
@@ -156,6 +156,9 @@ class Pumped:
         if type(command) is c.Sleep:
             self._sleep(command.seconds)
             return True
+        if type(command) is c.Admit:
+            self._wait_in_line()
+            return True
         self._call()
         return True
 
@@ -179,6 +182,28 @@ class Pumped:
 
         scope.stoppers.add(wake)
         call_later(seconds, wake)
+
+    def _wait_in_line(self) -> None:
+        scope = self.execution.scope
+        assert scope is not None
+        once = _Once()
+
+        def stop() -> None:
+            go_on(self.execution.stopped())
+
+        def go_on(answer: Any) -> None:
+            scope.stoppers.discard(stop)
+            if not once.first():
+                return
+            if self.execution.plan.hooks:  # code of the user's, for which others in line must not wait
+                threading.Thread(target=self.advance, args=(answer,), name="prefect_nb-admitted", daemon=True).start()
+            else:
+                self.advance(answer)
+
+        scope.stoppers.add(stop)
+        admission.elsewhere(self.execution, go_on)
+        if scope.stopping:
+            stop()
 
     def _call(self) -> None:
         execution = self.execution

@@ -14,6 +14,7 @@ from prefect_nb.execution.kept import KeptResult
 from prefect_nb.execution.ledger import Ledger
 from prefect_nb.interfaces import CacheEntry, Entry
 from prefect_nb.model.events import Event, FlowRunCreated, StateRecorded, TaskRunCreated, apply
+from prefect_nb.model.redaction import redact
 from prefect_nb.model.runs import FlowRun, Run, TaskRun, to_datetime
 from prefect_nb.model.states import State, StateDetails
 
@@ -25,10 +26,12 @@ def created(run: Run, state: State[Any]) -> Event:
 
 
 def clean(text: str | None) -> str | None:
-    """Text that UTF-8 can hold: a lone surrogate, as in odd file names, becomes its escape."""
-    if text is None or text.isascii():
-        return text
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Text without secrets, that UTF-8 can hold: a lone surrogate, as in odd file names, becomes its escape."""
+    if text is None:
+        return None
+    if not text.isascii():
+        text = text.encode("utf-8", "backslashreplace").decode()
+    return redact(text)
 
 
 def stamp(state: State[Any], run: Run) -> None:

@@ -2,39 +2,73 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from prefect_nb.engine.commands import Outcome
-from prefect_nb.exceptions import TaskRunTimeoutError
-from prefect_nb.execution import attachment, logs
+import msgspec
+
+from prefect_nb.engine.commands import Outcome, Stopped
+from prefect_nb.exceptions import RunCancelled, StorageFull, StoreUnavailable, TaskRunTimeoutError
+from prefect_nb.execution import attachment, logs, replay
 from prefect_nb.execution.calls import call_awaiting, call_blocking
+from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.context import FlowRunContext, TaskRunContext, _tags, current_flow, current_task
+from prefect_nb.execution.futures import wait
+from prefect_nb.execution.ids import new_id
+from prefect_nb.execution.timeouts import raise_in_thread
 from prefect_nb.interfaces import Emit, Work
+from prefect_nb.model.events import StateRecorded, apply
+from prefect_nb.model.states import State
+from prefect_nb.runners import aside
 
 if TYPE_CHECKING:
     from prefect_nb.execution.shapes import RecordingTask
 
 
-def work_of(execution: RecordingTask) -> Work:
-    """The call of a task run's body, ready to be pickled."""
+class TakenUp(msgspec.Struct, frozen=True):
+    """The first that a remote call emits: a worker has begun it. A second one says that the first worker was lost."""
+
+    where: str
+
+
+def work_of(execution: RecordingTask, running: State[Any]) -> Work:
+    """The call of a task run's body, ready to be pickled.
+
+    Args:
+        execution: the task run.
+        running: the state that it will be in when a worker has taken the call up.
+    """
     scope = execution.scope
     assert scope is not None
     flow = execution.flow
+    started = StateRecorded(execution.run.id, running.type, running.name, now_us(), new_id())
+    run = apply(execution.run, started)
     return RemoteCall(
         task=execution.task,
-        run=execution.run,
+        run=run,
         parameters=execution.parameters,
         flow_run=flow.flow_run if flow is not None else None,
         flow_parameters=scope.parameters,
         tags=frozenset(execution.run.tags) - execution.task.tags,
         log_prints=execution.log_prints,
+        replayed=execution.cache_key is not None and execution.home.settings.tasks_replay_output,
+        comes_home=execution.persist,
+        home=attachment.Origin(execution.home.settings, execution.home.host_id, os.getpid()),
         attachment=attachment.Attachment(
             flow_run_id=scope.flow_run_id,
             epoch=execution.ledger.epoch_of(scope.flow_run_id),
-            parent=execution.run,
+            parent=run,
             durable=scope.durable,
             persist=scope.persist,
-        ),
+        )
+        if scope.flow_run_id is not None
+        else None,
     )
 
 
@@ -54,38 +88,91 @@ class RemoteCall:
 
     def __init__(self, **fields: Any) -> None:
         self.__dict__.update(fields)
+        self._interrupt: Callable[[], Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "parameters": aside.arguments(self.__dict__["parameters"])}
 
     def __call__(self, emit: Emit) -> Outcome:
         """Call the body; never raises."""
         fields: Any = self
-        task, timeout = fields.task, fields.task.timeout_seconds
-        args, kwargs = task.signature.call_args(fields.parameters)
-        attachment.attach(fields.attachment)
+        say: Any = emit
+        say(TakenUp(f"process {os.getpid()} on {socket.gethostname()}"))
         if fields.log_prints:
             logs.install()
-        sink = logs.emit_to.set(emit)
-        prints = logs.log_prints.set(fields.log_prints)
-        tags = _tags.set(fields.tags)
-        inside: Any = RemoteRun(fields.run, fields.parameters, task=task)
-        task_token = current_task.set(TaskRunContext(inside))
-        flow_token = None
+        tokens = self._enter(emit)
+        seen = replay.Outputs(fields.run.name) if fields.replayed else None
+        try:
+            with attachment.staying(fields.attachment, fields.home) as stay:
+                outcome = self._call()
+                _wait_for_children(stay)
+            return outcome if seen is None else seen.added_to(outcome)
+        finally:
+            if seen is not None:
+                seen.close()
+            for variable, token in reversed(tokens):
+                variable.reset(token)
+
+    def stop(self) -> None:
+        """Interrupt the body; called on another thread of the process that it runs in."""
+        if self._interrupt is not None:
+            self._interrupt()
+
+    def _enter(self, emit: Emit) -> list[tuple[ContextVar[Any], Token[Any]]]:
+        fields: Any = self
+        inside: Any = RemoteRun(fields.run, fields.parameters, task=fields.task)
+        values: list[tuple[ContextVar[Any], Any]] = [
+            (logs.emit_to, emit),
+            (logs.log_prints, fields.log_prints),
+            (_tags, fields.tags),
+            (current_task, TaskRunContext(inside)),
+        ]
         if fields.flow_run is not None:
             around: Any = RemoteRun(fields.flow_run, fields.flow_parameters)
-            flow_token = current_flow.set(FlowRunContext(around))
+            values.append((current_flow, FlowRunContext(around)))
+        return [(variable, variable.set(value)) for variable, value in values]
+
+    def _call(self) -> Outcome:
+        fields: Any = self
+        task, timeout = fields.task, fields.task.timeout_seconds
+        args, kwargs = task.signature.call_args(fields.parameters)
 
         def timed_out() -> Exception:
             return TaskRunTimeoutError(f"Task run exceeded timeout of {timeout} second(s)")
 
-        try:
-            if task.isasync:
-                import asyncio
+        if task.isasync:
+            import asyncio
 
-                return asyncio.run(call_awaiting(lambda: task.fn(*args, **kwargs), timeout, timed_out))
-            return call_blocking(lambda: task.fn(*args, **kwargs), timeout, timed_out)
+            return asyncio.run(self._await(lambda: task.whole(*args, **kwargs), timeout, timed_out))
+        self._interrupt = partial(raise_in_thread, threading.get_ident(), RunCancelled)
+        try:
+            outcome = call_blocking(lambda: task.whole(*args, **kwargs), timeout, timed_out)
+            self._interrupt = None
+        except RunCancelled as late:
+            outcome = Stopped(late)
+        return outcome
+
+    async def _await(
+        self, body: Callable[[], Any], timeout: float | None, timed_out: Callable[[], Exception]
+    ) -> Outcome:
+        import asyncio
+
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        self._interrupt = partial(loop.call_soon_threadsafe, task.cancel)
+        try:
+            return await call_awaiting(body, timeout, timed_out)
         finally:
-            if flow_token is not None:
-                current_flow.reset(flow_token)
-            current_task.reset(task_token)
-            _tags.reset(tags)
-            logs.log_prints.reset(prints)
-            logs.emit_to.reset(sink)
+            self._interrupt = None
+
+
+def _wait_for_children(stay: attachment.Stay) -> None:
+    """Until what the body submitted has ended, and its task runs are in the history before the outcome is known."""
+    scope, ledger = stay.scope, stay.ledger
+    if scope is None or ledger is None:
+        return
+    while scope.futures:
+        wait(list(scope.futures))
+    scope.close()
+    with contextlib.suppress(StorageFull, StoreUnavailable):  # the ledger says so by itself
+        ledger.commit(flow_run_id=scope.flow_run_id)

@@ -103,11 +103,15 @@ def sub_flow(home: Surroundings, parent: Scope, dummy: TaskRun) -> SubFlow | Non
     if not children:
         return None
     child = children[0]
-    if child.state_type is not StateType.COMPLETED:
+    again = parent.again
+    if child.state_type is not StateType.COMPLETED or (again is not None and before.id in again.unfit):
         claimed, previous = _claim(home, child, child.recoveries + 1)
         return SubFlow(claimed, before, previous, None)
     if child.result is None or not home.results.check(child.result):
-        return None
+        if again is None:
+            return None
+        claimed, previous = _claim(home, child, child.recoveries)
+        return SubFlow(claimed, before, previous, None)
     state = child.state
     state.data = KeptResult(child.result, home.results)
     return SubFlow(child, before, {}, state)

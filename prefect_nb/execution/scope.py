@@ -16,6 +16,7 @@ from prefect_nb.model.runs import TaskRun
 from prefect_nb.model.states import State
 
 if TYPE_CHECKING:
+    from prefect_nb.execution.repairing import Again
     from prefect_nb.execution.futures import PrefectFuture
     from prefect_nb.interfaces import Runner
 
@@ -54,6 +55,8 @@ class Scope:
         """On a resume: this flow run's task runs from before, by task key and dynamic key."""
         self.finished_flows: dict[tuple[str, str], State[Any]] = {}
         """Completed sub-flow runs whose results were kept, by the same keys: a retry does not run them again."""
+        self.again: Again | None = parent.again if parent is not None else None
+        """On a retry or repair: what may not be taken over from before."""
         self.threads: set[int] = set()
         # Locks of their own: workers and the submitting thread would otherwise stand in each other's way.
         self._threads_lock = threading.Lock()

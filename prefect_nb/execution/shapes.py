@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
+from prefect_nb.execution.keys import KeyTable
 from prefect_nb.execution.ledger import Ledger
+from prefect_nb.execution.limits import Limits
+from prefect_nb.execution.replay import Outputs, Shown
 from prefect_nb.execution.scope import Scope
-from prefect_nb.interfaces import CacheEntry, ResultStore, Store
+from prefect_nb.interfaces import CacheEntry, Cipher, ResultStore, Store
 from prefect_nb.model.runs import FlowRun, Run, TaskRun
 from prefect_nb.settings import Settings
 
@@ -21,11 +24,18 @@ class Surroundings(Protocol):
     store: Store
     ledger: Ledger
     results: ResultStore
+    limits: Limits
     settings: Settings
+    cipher: Cipher
+    keys: KeyTable
 
     @property
     def owner_id(self) -> UUID:
         """This process as an owner of runs."""
+        ...
+
+    def result_store(self, storage: Any = None) -> ResultStore:
+        """Where results go that are to be kept in this storage; None: the default one."""
         ...
 
     def cache_entry(self, key: str) -> CacheEntry | None:
@@ -70,6 +80,7 @@ class RecordingTask(TaskShell, Protocol):
     scope: Scope | None
     flow: Any
     cache_key: str | None
+    outputs: Outputs | Shown | None
     log_prints: bool
     lock: AbstractContextManager[Any]
 

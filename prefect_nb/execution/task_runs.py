@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from prefect_nb.engine import commands as c
 from prefect_nb.engine.task_run import Steps, TaskPlan, describe, failed_attempts, task_run
 from prefect_nb.exceptions import InvalidMove, RunCancelled, SerializationError, StorageFull, TaskRunTimeoutError
-from prefect_nb.execution import caching, hooks, inputs, logs, portal
+from prefect_nb.execution import admission, caching, hooks, inputs, logs, portal, replay
 from prefect_nb.execution.calls import call_awaiting, call_blocking
 from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.context import TaskRunContext, current_flow, current_tags, current_task
@@ -32,6 +32,7 @@ from prefect_nb.model.runs import TaskRun
 from prefect_nb.model.states import Failed, State, StateType
 
 if TYPE_CHECKING:
+    from prefect_nb.execution.limits import Hold
     from prefect_nb.execution.shapes import Surroundings
 
 _NOT_SET = object()
@@ -50,9 +51,9 @@ class TaskExecution:
     """
 
     __slots__ = (
-        "abandoned", "args", "cache_key", "dynamic_key", "fatal", "flow", "future", "home", "id", "ledger",
-        "lock", "log_prints", "note", "parameters", "parent", "persist", "plan", "proposed", "proposed_at", "returned",
-        "run", "scope", "state", "steps", "task", "wait_for",
+        "abandoned", "args", "cache_key", "dynamic_key", "fatal", "flow", "future", "hold", "home", "id", "ledger",
+        "lock", "log_prints", "note", "outputs", "parameters", "parent", "persist", "plan", "proposed", "proposed_at",
+        "returned", "run", "scope", "state", "steps", "task", "wait_for",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +77,10 @@ class TaskExecution:
         self.persist = persist
         special = wait_for is not None or inputs.has_special(parameters)
         self.plan: TaskPlan = task.plan(persist, special)
+        limited = home.limits.limited_tags()
+        if limited and not limited.isdisjoint(task.tags | current_tags()):
+            self.plan = replace(self.plan, limited=True)
+        self.hold: Hold | None = None
         self.id = new_id()
         self.run: TaskRun = _NO_RUN
         self.state: State[Any] | None = None
@@ -86,6 +91,7 @@ class TaskExecution:
         self.returned: Any = _NOT_SET
         self.cache_key: str | None = None
         self.note: str | None = None
+        self.outputs: replay.Outputs | replay.Shown | None = None
         self.abandoned = False
         self.proposed: State[Any] | None = None
         self.proposed_at = 0
@@ -104,6 +110,8 @@ class TaskExecution:
         self.dynamic_key = scope.position(self.parent, task.task_key) if scope is not None else str(self.id)
         if scope is not None and scope.previous:
             found = scope.previous.pop((task.task_key, self.dynamic_key), None)
+            if found is None and scope.again is not None:
+                found = scope.again.unfinished_run(scope, task.task_key, self.dynamic_key)
             if found is not None:
                 self.id, self.run = found.id, found
                 if task.retries and found.state_type is StateType.CRASHED:
@@ -135,6 +143,8 @@ class TaskExecution:
                 return self.resolve_upstream()
             case c.Sleep(seconds):
                 return self.sleep(seconds)
+            case c.Admit(wait=True):
+                return admission.by_waiting(self)
         return self.answer_at_once(command)
 
     async def answer_awaiting(self, command: c.Command) -> Any:
@@ -156,6 +166,8 @@ class TaskExecution:
 
                 await asyncio.sleep(seconds)
                 return self.stopped()
+            case c.Admit(wait=True):
+                return await admission.by_awaiting(self)
             case c.Fire(kind, state):
                 with logs.sent_to(self.ledger.log):
                     for hook in hooks.fire(self.task, self.run, kind, state):
@@ -177,6 +189,8 @@ class TaskExecution:
                     return self.keep(value)
                 case c.Delay(attempt):
                     return self.delay(attempt)
+                case c.Admit():
+                    return admission.at_once(self)
                 case c.Translate(error):
                     return self.translate(error)
                 case c.Fire(kind, state):
@@ -191,6 +205,13 @@ class TaskExecution:
 
     def record(self, state: State[Any]) -> State[Any]:
         """Record a state. A state with a time of its own (AwaitingRetry) gets it here."""
+        try:
+            return self._record(state)
+        finally:
+            if self.hold is not None and (state.is_final() or state.name == "AwaitingRetry"):
+                admission.leave(self)
+
+    def _record(self, state: State[Any]) -> State[Any]:
         with self.lock:
             if self.abandoned:
                 raise InvalidMove(f"Task run {self.run.name!r} ({self.id}) was cancelled while it ran.")
@@ -228,7 +249,7 @@ class TaskExecution:
         with self.lock:
             if self.state is not None and self.state.is_final():
                 return
-            self.record(state)
+            self._record(state)  # what it holds under its limits it holds until its body is over
             self.abandoned = True
         self.finish(state)
 
@@ -276,6 +297,8 @@ class TaskExecution:
         if self.run.events == 0 or self.state is not None or self.run.result is None:
             return None
         if self.run.state_type is not StateType.COMPLETED or not self.home.results.check(self.run.result):
+            return None
+        if self.scope is not None and self.scope.again is not None and not self.scope.again.may_reuse(self):
             return None
         state = self.run.state
         state.data = KeptResult(self.run.result, self.home.results)
@@ -328,9 +351,12 @@ class TaskExecution:
         token = current_task.set(TaskRunContext(self))
         prints = logs.log_prints.set(self.log_prints)
         sink = logs.emit_to.set(self.ledger.log) if logs.emit_to.get() is None else None
+        seen = replay.watch(self) if self.cache_key is not None else None
         try:
             outcome = call_blocking(lambda: fn(*args, **kwargs), self.task.timeout_seconds, self.timed_out)
         finally:
+            if seen is not None:
+                seen.close()
             current_task.reset(token)
             logs.log_prints.reset(prints)
             if sink is not None:
@@ -347,9 +373,12 @@ class TaskExecution:
         token = current_task.set(TaskRunContext(self))
         prints = logs.log_prints.set(self.log_prints)
         sink = logs.emit_to.set(self.ledger.log) if logs.emit_to.get() is None else None
+        seen = replay.watch(self) if self.cache_key is not None else None
         try:
             outcome = await call_awaiting(lambda: fn(*args, **kwargs), self.task.timeout_seconds, self.timed_out)
         finally:
+            if seen is not None:
+                seen.close()
             current_task.reset(token)
             logs.log_prints.reset(prints)
             if sink is not None:
@@ -390,6 +419,9 @@ class TaskExecution:
 
     def settle(self, outcome: c.Outcome) -> c.Outcome:
         """What came out of the body, seen with what is known of the run: note the value or what must be raised."""
+        if type(outcome) is replay.ReturnedShowing:
+            self.outputs = outcome.shown
+            outcome = c.Returned(outcome.value)
         if type(outcome) is c.Returned:
             self.returned = outcome.value
             return outcome
@@ -451,6 +483,8 @@ class TaskExecution:
         """Keep a result. Where it cannot be kept: a note, or in a durable flow a Failed state."""
         try:
             reference = self.home.results.put(value, self.serializer, self.expires_us())
+            if self.outputs is not None:
+                reference = replay.keep(self.outputs, reference, self.home.results)
         except (SerializationError, StorageFull) as error:
             if self.scope is not None and self.scope.durable:
                 return Failed(
@@ -508,10 +542,10 @@ class TaskExecution:
         if isinstance(self.returned, State):
             return state
         if state.is_completed():
-            return state.result()
+            return state.value()
         if not state.is_final():
             return None
-        return state.result()
+        return state.value()
 
 
 _NO_RUN = TaskRun(id=UUID(int=0), name="")

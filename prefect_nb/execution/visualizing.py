@@ -192,8 +192,8 @@ class FlowGraph:
         for name in self.nodes:  # calls come after what they depend on
             layer[name] = 1 + max((layer[before] for before in upstream[name]), default=-1)
         rows: list[list[str]] = [[] for _ in range(1 + max(layer.values(), default=0))]
-        for name, row in layer.items():
-            rows[row].append(name)
+        for name, depth in layer.items():
+            rows[depth].append(name)
         wide = {name: _WIDTH + _LETTER * len(name) for name in self.nodes}
         width = max((sum(wide[name] + _GAP_X for name in row) for row in rows), default=0) + _GAP_X
         places: dict[str, tuple[float, float, float]] = {}

@@ -6,6 +6,7 @@ when it records them. The vocabulary is Prefect's.
 """
 
 import enum
+import sys
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -13,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from prefect_nb.exceptions import CancelledRun, CrashedRun, FailedRun, MissingResult, PausedRun, UnfinishedRun
+from prefect_nb.model.colour import is_awaited
 
 R = TypeVar("R")
 
@@ -144,12 +146,27 @@ class State(msgspec.Struct, Generic[R], kw_only=True, eq=False):
         """Whether the run has ended."""
         return self.type in TERMINAL_STATES
 
-    def result(self, raise_on_failure: bool = True, retry_result_failure: bool = True) -> Any:  # noqa: ARG002
-        """The run's value; for a run that did not complete, its exception.
+    def result(self, raise_on_failure: bool = True, retry_result_failure: bool = True) -> Any:
+        """The run's value; for a run that did not complete, its exception. In an `async def`, to be awaited.
 
         Args:
             raise_on_failure: raise that exception (default), or return it.
             retry_result_failure: accepted for compatibility; a damaged result is never worth a second look.
+
+        Raises: as `value`.
+        """
+        if is_awaited(sys._getframe(1)):
+            return self._awaited(raise_on_failure, retry_result_failure)
+        return self.value(raise_on_failure)
+
+    async def _awaited(self, raise_on_failure: bool = True, retry_result_failure: bool = True) -> Any:  # noqa: ARG002
+        return self.value(raise_on_failure)
+
+    aresult = _awaited
+    """`result`, always to be awaited."""
+
+    def value(self, raise_on_failure: bool = True) -> Any:
+        """What `result` gives to plain code.
 
         Raises:
             UnfinishedRun, PausedRun: there is no result yet.
@@ -162,6 +179,15 @@ class State(msgspec.Struct, Generic[R], kw_only=True, eq=False):
         if raise_on_failure or not self.is_final():
             raise error
         return error
+
+    def fresh_copy(self, **kwargs: Any) -> "State[R]":
+        """The same state without id and time, as one that no run has been in."""
+        return self.model_copy(update={"id": None, "timestamp": None, **kwargs})
+
+    def model_copy(self, *, update: dict[str, Any] | None = None, deep: bool = False) -> "State[R]":  # noqa: ARG002
+        """A copy with some fields changed."""
+        details = msgspec.structs.replace(self.state_details)
+        return msgspec.structs.replace(self, **{"state_details": details, **(update or {})})
 
     def exception(self) -> BaseException:
         """The exception that stands for this state; one is made where the state carries none."""

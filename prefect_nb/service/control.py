@@ -14,7 +14,7 @@ from prefect_nb.flows import Flow
 from prefect_nb.home import Home
 from prefect_nb.model.runs import FlowRun
 from prefect_nb.service.history import settled_home
-from prefect_nb.service.loading import load_flow
+from prefect_nb.execution.loading import load_flow
 from prefect_nb.service.running import Finished, Watch, execute
 
 _LOOK_SECONDS = 0.05

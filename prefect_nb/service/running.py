@@ -27,11 +27,11 @@ from prefect_nb.exceptions import (
     StoreUnavailable,
 )
 from prefect_nb.execution.context import tags as tagged
+from prefect_nb.execution.loading import load_flow
 from prefect_nb.flows import Flow
 from prefect_nb.model.parameters import parse_cli_parameters
 from prefect_nb.model.runs import FlowRun
 from prefect_nb.service import history
-from prefect_nb.service.loading import load_flow
 from prefect_nb.service.progress import Progress, following, observing
 from prefect_nb.service.text import did_you_mean
 

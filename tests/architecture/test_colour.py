@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "prefect_nb"
 
 # Where `async def` may stand, and why. A name after the file allows that function alone.
 ALLOWED = {
+    "model/states.py:State._awaited": "a result that is awaited",
     "execution/drive*.py": "the drivers",
     "execution/generated.py": "bodies that are async generators",
     "execution/calls.py:call_awaiting": "calls a body that is a coroutine function",

@@ -166,7 +166,7 @@ async def test_async_return_states():
     @flow
     async def f():
         state = await bad(return_state=True)
-        return {"failed": state.is_failed(), "ok": (await adouble(1, return_state=True)).result()}
+        return {"failed": state.is_failed(), "ok": await (await adouble(1, return_state=True)).result()}
 
     assert await f() == {"failed": True, "ok": 2}
 

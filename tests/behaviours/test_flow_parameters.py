@@ -94,7 +94,7 @@ async def test_an_argument_that_does_not_fit(colour, history):
     assert state.type is StateType.FAILED
     assert state.message.startswith("Validation of flow parameters failed with error:")
     assert "x" in state.message
-    assert isinstance(state.result(raise_on_failure=False), ParameterTypeError)
+    assert isinstance(await state.result(raise_on_failure=False), ParameterTypeError)
     assert [run.state_name for run in history.flow_runs()] == ["Failed", "Failed"]
 
 

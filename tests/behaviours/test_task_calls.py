@@ -350,7 +350,7 @@ async def test_async_tasks_follow_the_same_rules():
         return x
 
     assert await gives(1) == 1
-    assert (await gives(1, return_state=True)).result() == 1
+    assert await (await gives(1, return_state=True)).result() == 1
     with pytest.raises(ValueError, match="bad"):
         await fails()
     assert (await fails(return_state=True)).is_failed()

@@ -74,7 +74,7 @@ async def test_async_bodies_are_cancelled_at_the_await():
     state = await t(return_state=True)
     assert state.message == "Task run exceeded timeout of 0.05 second(s)"
     with pytest.raises(TaskRunTimeoutError):
-        state.result()
+        await state.result()
     state = await f(return_state=True)
     assert state.name == "TimedOut"
     with pytest.raises(FlowRunTimeoutError):

@@ -5,6 +5,7 @@ it is registered as a module, so that what it defines can be sent to worker proc
 as a module of that package.
 """
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -18,9 +19,8 @@ from typing import Any
 import msgspec
 
 from prefect_nb.exceptions import MissingFlowError, ObjectNotFound, PrefectSignal, ScriptError, UnspecifiedFlowError
-from prefect_nb.flows import Flow
-from prefect_nb.service.text import did_you_mean
-from prefect_nb.tasks import Task
+from prefect_nb.execution.definitions import FlowDefinition, TaskDefinition
+from prefect_nb.model.words import did_you_mean
 
 _SOURCE = "__prefect_nb_source__"
 """In a module that was loaded here: the digest of its file then."""
@@ -59,7 +59,7 @@ def parse_entrypoint(text: str) -> Entrypoint:
     )
 
 
-def load_flow(entrypoint: str) -> Flow[..., Any]:
+def load_flow(entrypoint: str) -> Any:
     """The flow an entrypoint names.
 
     Args:
@@ -79,7 +79,64 @@ def load_flow(entrypoint: str) -> Flow[..., Any]:
     return _pick(_import_module(str(parsed.module)), parsed)
 
 
-def load_tasks(entrypoint: str) -> list[Task[..., Any]]:
+def load_what_can_be(entrypoint: str) -> Any | None:
+    """The flow of a file that cannot be imported whole: imports and statements that fail are passed over.
+
+    Returns:
+        The flow; None where its own definition needs what is missing.
+
+    Raises:
+        ObjectNotFound, MissingFlowError: as `load_flow`.
+    """
+    parsed = parse_entrypoint(entrypoint)
+    if parsed.path is None or parsed.name is None:
+        return None
+    path = parsed.path.expanduser().absolute()
+    if not path.is_file():
+        raise ObjectNotFound(f"There is no file {path}.")
+    namespace = ModuleType(_module_name(path)[0])
+    namespace.__file__ = str(path)
+    for statement in _statements(path):
+        try:
+            exec(compile(ast.Module([statement], []), str(path), "exec"), vars(namespace))  # noqa: S102 - the user's file
+        except (KeyboardInterrupt, PrefectSignal):
+            raise
+        except BaseException:  # this statement is one of those that cannot be
+            continue
+    try:
+        return _named(namespace, parsed.name, str(path))
+    except MissingFlowError:
+        return None
+
+
+def definition_of(entrypoint: str) -> tuple[str, str | None]:
+    """The name and docstring that a flow's definition gives it, read without executing anything.
+
+    Raises:
+        ObjectNotFound, MissingFlowError: there is no such file, or no such function in it.
+    """
+    parsed = parse_entrypoint(entrypoint)
+    if parsed.path is None or not parsed.path.expanduser().is_file():
+        raise ObjectNotFound(f"There is no file {parsed.path or parsed.module}.")
+    for statement in ast.walk(ast.parse(parsed.path.expanduser().read_text())):
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and statement.name == parsed.name:
+            named = statement.name.replace("_", "-")
+            for decorator in statement.decorator_list:
+                for keyword in decorator.keywords if isinstance(decorator, ast.Call) else ():
+                    if keyword.arg == "name" and isinstance(keyword.value, ast.Constant):
+                        named = str(keyword.value.value)
+            return named, ast.get_docstring(statement)
+    raise MissingFlowError(f"{parsed.path} has no function {parsed.name!r}.")
+
+
+def _statements(path: Path) -> list[ast.stmt]:
+    try:
+        return ast.parse(path.read_text()).body
+    except SyntaxError as error:
+        raise _script_error(str(path), error, str(path)) from error
+
+
+def load_tasks(entrypoint: str) -> list[Any]:
     """The task an entrypoint names, or every task that the file defines.
 
     Args:
@@ -96,7 +153,7 @@ def load_tasks(entrypoint: str) -> list[Task[..., Any]]:
         _put_first(str(Path.cwd()))
         module = _import_module(str(parsed.module))
     where = str(parsed.path or parsed.module)
-    tasks = {name: value for name, value in vars(module).items() if isinstance(value, Task)}
+    tasks = {name: value for name, value in vars(module).items() if isinstance(value, TaskDefinition)}
     if parsed.name is None:
         own = [task for task in tasks.values() if task.__module__ == module.__name__]
         if not own:
@@ -105,13 +162,13 @@ def load_tasks(entrypoint: str) -> list[Task[..., Any]]:
     found: Any = module
     for part in parsed.name.split("."):
         found = getattr(found, part, None)
-    if isinstance(found, Task):
+    if isinstance(found, TaskDefinition):
         return [found]
     has = f"It has {', '.join(map(repr, tasks))}." if tasks else "It defines no task."
     raise MissingFlowError(f"{where} has no task {parsed.name!r}.{did_you_mean(parsed.name, tasks)} {has}")
 
 
-def _pick(module: ModuleType, entrypoint: Entrypoint) -> Flow[..., Any]:
+def _pick(module: ModuleType, entrypoint: Entrypoint) -> Any:
     where = str(entrypoint.path or entrypoint.module)
     if entrypoint.name is not None:
         return _named(module, entrypoint.name, where)
@@ -125,18 +182,18 @@ def _pick(module: ModuleType, entrypoint: Entrypoint) -> Flow[..., Any]:
     return next(iter(own.values()))
 
 
-def _named(module: ModuleType, name: str, where: str) -> Flow[..., Any]:
+def _named(module: ModuleType, name: str, where: str) -> Any:
     found: Any = module
     for part in name.split("."):
         found = getattr(found, part, None)
-    if isinstance(found, Flow):
+    if isinstance(found, FlowDefinition):
         return found
     flows = _flows_of(module)
     for flow in flows.values():
         if name in (flow.name, flow.__qualname__):
             return flow
     if found is not None:
-        if isinstance(found, Task):
+        if isinstance(found, TaskDefinition):
             raise MissingFlowError(f"{name!r} in {where} is a task, not a flow. Name a flow that calls it.")
         kind = type(found).__name__
         raise MissingFlowError(f"{name!r} in {where} is a {kind}, not a flow. Put @flow above it, or name a flow.")
@@ -149,12 +206,12 @@ def _named(module: ModuleType, name: str, where: str) -> Flow[..., Any]:
     raise MissingFlowError(f"{where} has no flow {name!r}.{did_you_mean(name, names)} {has}")
 
 
-def _flows_of(module: ModuleType) -> dict[str, Flow[..., Any]]:
+def _flows_of(module: ModuleType) -> dict[str, Any]:
     """Flows at the top level by their first variable, in the order of the file."""
     seen: set[int] = set()
-    found: dict[str, Flow[..., Any]] = {}
+    found: dict[str, Any] = {}
     for name, value in vars(module).items():
-        if isinstance(value, Flow) and id(value) not in seen:
+        if isinstance(value, FlowDefinition) and id(value) not in seen:
             seen.add(id(value))
             found[name] = value
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prefect_nb.exceptions import MissingFlowError, ObjectNotFound, ScriptError, UnspecifiedFlowError
-from prefect_nb.service.loading import load_flow, parse_entrypoint
+from prefect_nb.execution.loading import load_flow, parse_entrypoint
 
 ONE = """
 from prefect_nb import flow, task
@@ -115,7 +115,7 @@ def test_worker_processes_can_call_its_tasks(tmp_path: Path, name: str):
         "@flow(task_runner=ProcessPoolTaskRunner(max_workers=1))\n"
         "def doubled(): return double.submit(21).result()\n"
     )
-    program = f"from prefect_nb.service.loading import load_flow; print(load_flow({name!r})())"
+    program = f"from prefect_nb.execution.loading import load_flow; print(load_flow({name!r})())"
 
     result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
 

@@ -1,0 +1,308 @@
+"""What a cached task's body shows - prints, log lines, displays - kept beside its result, and shown again on a hit.
+
+While such a body runs, `sys.stdout` and `sys.stderr` pass everything on as usual and tell the run's `Outputs` of it, and
+so does IPython's display publisher. Who is told is in a context variable, so that bodies on several threads do not mix.
+Threads that a body starts by itself have a context of their own and are not heard, nor is what is written to file
+descriptors directly. What a nested task shows belongs to the outer one as well.
+
+A hit shows a line that says where the output comes from, then the output, in its order. The run's log gets one line
+that names the run which logged what is not repeated there.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from prefect_nb.engine.commands import Outcome, Returned
+from prefect_nb.exceptions import MissingResult, ResultCorrupt, SerializationError, StorageFull, StoreUnavailable
+from prefect_nb.execution.clock import now_us
+from prefect_nb.interfaces import LogLine, ResultStore
+from prefect_nb.model.runs import ResultReference
+
+if TYPE_CHECKING:
+    from prefect_nb.execution.shapes import RecordingTask
+
+LIMIT_BYTES = 1024 * 1024
+"""Most that is kept of one body's output; the rest is left out, and the replay says so."""
+
+_SERIALIZER = "json"
+_DIM = "\x1b[90m{}\x1b[0m"
+
+logger = logging.getLogger("prefect_nb.replay")
+
+
+class Shown(msgspec.Struct):
+    """The kept form: who showed it, when (microseconds since the epoch), and what, in order.
+
+    An item is `("stdout" | "stderr", text)` or `("display", data, metadata)`, the latter as IPython's bundles.
+    """
+
+    by: str
+    at_us: int
+    items: list[tuple[Any, ...]]
+    truncated: bool = False
+
+
+class ReturnedShowing(Returned, frozen=True):
+    """What a body in another process returned, with what it showed there."""
+
+    shown: Shown | None = None
+
+
+class Outputs:
+    """What one attempt of a body shows, as it comes."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._around = _watched.get()
+        self._items: list[tuple[Any, ...]] = []
+        self._room = LIMIT_BYTES
+        self._truncated = False
+        self._lock = threading.Lock()
+        self._token: Token[Outputs | None] | None = _watched.set(self)
+        _taps.open()
+
+    def close(self) -> None:
+        """The body is over."""
+        if self._token is not None:
+            _watched.reset(self._token)
+            self._token = None
+            _taps.close()
+
+    def text(self, kind: str, text: str) -> None:
+        """Something was written to a stream."""
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        if text:
+            with self._lock:
+                if self._fits(size):
+                    self._items.append((kind, text))
+        if self._around is not None:
+            self._around.text(kind, text)
+
+    def display(self, data: Any, metadata: Any) -> None:
+        """A bundle was displayed."""
+        encoded = msgspec.json.encode((data, metadata or {}), enc_hook=str)
+        with self._lock:
+            if self._fits(len(encoded)):
+                self._items.append(("display", encoded))
+        if self._around is not None:
+            self._around.display(data, metadata)
+
+    def clear(self) -> None:
+        """The output so far was cleared."""
+        with self._lock:
+            self._items.clear()
+            self._room, self._truncated = LIMIT_BYTES, False
+        if self._around is not None:
+            self._around.clear()
+
+    def _fits(self, size: int) -> bool:
+        """Whether there is room. What comes after something that was left out is left out, too: the order stays true."""
+        if self._token is None or self._truncated:
+            return False
+        self._truncated = size > self._room
+        self._room -= size
+        return not self._truncated
+
+    def added_to(self, outcome: Outcome) -> Outcome:
+        """In another process: the outcome to hand back, which takes along what was shown."""
+        shown = self.shown()
+        return ReturnedShowing(outcome.value, shown) if isinstance(outcome, Returned) and shown is not None else outcome
+
+    def shown(self) -> Shown | None:
+        """What there is to keep; None for nothing."""
+        with self._lock:
+            if not self._items and not self._truncated:
+                return None
+            return Shown(self._name, now_us(), _merged(self._items), self._truncated)
+
+
+def _merged(items: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Pieces of text that follow each other as one, bundles decoded."""
+    merged: list[tuple[Any, ...]] = []
+    pieces: list[str] = []
+    stream = ""
+    for kind, content in [*items, ("", None)]:
+        if kind != stream and pieces:
+            merged.append((stream, "".join(pieces)))
+            pieces = []
+        if kind == "display":
+            merged.append((kind, *msgspec.json.decode(content)))
+        elif kind:
+            pieces.append(content)
+        stream = kind
+    return merged
+
+
+_watched: ContextVar[Outputs | None] = ContextVar("prefect_nb_outputs", default=None)
+"""Who is told of what this code shows."""
+
+
+def watch(execution: RecordingTask) -> Outputs | None:
+    """Listen to a body until the outputs are closed; None where the settings do not want it."""
+    if not execution.home.settings.tasks_replay_output:
+        return None
+    execution.outputs = Outputs(execution.run.name)
+    return execution.outputs
+
+
+def keep(outputs: Outputs | Shown, reference: ResultReference, results: ResultStore) -> ResultReference:
+    """The reference of a kept result, with that of what was shown; a result counts without it, too."""
+    shown = outputs if isinstance(outputs, Shown) else outputs.shown()
+    if shown is None:
+        return reference
+    try:
+        kept = results.put(msgspec.to_builtins(shown), _SERIALIZER, reference.expires_us)
+    except (SerializationError, StorageFull, StoreUnavailable) as error:
+        logger.debug("What %s showed was not kept: %s", shown.by, error)
+        return reference
+    return replace(reference, outputs=kept)
+
+
+def show_again(execution: RecordingTask, reference: ResultReference) -> None:
+    """On a hit: show what the body showed when the result was computed, marked as such."""
+    if reference.outputs is None or not execution.home.settings.tasks_replay_output:
+        return
+    try:
+        shown = msgspec.convert(execution.home.results.get(reference.outputs), Shown)
+    except (MissingResult, ResultCorrupt, SerializationError, msgspec.ValidationError) as error:
+        logger.debug("The output of a cached result cannot be shown: %s", error)
+        return
+    run, at = execution.run, moment(shown.at_us)
+    sys.stdout.write(_mark(f"cached output of {shown.by} ({at})"))
+    for item in shown.items:
+        _show(item)
+    if shown.truncated:
+        sys.stdout.write(_mark(f"cached output of {shown.by} was cut off after {LIMIT_BYTES // 1024**2} MiB"))
+    whose = f" ({reference.source})" if reference.source is not None else ""
+    text = f"The output of task run {shown.by!r}{whose} of {at} was shown again; what it logged is in its own log."
+    execution.ledger.log(LogLine(now_us(), logging.INFO, "prefect.task_runs", text, run.flow_run_id, run.id))
+
+
+def moment(us: int) -> str:
+    """A moment in local time: `14:02`, with the date if it is not today's."""
+    then, now = time.localtime(us / 1e6), time.localtime()
+    return time.strftime("%H:%M" if then[:3] == now[:3] else "%Y-%m-%d %H:%M", then)
+
+
+def _mark(words: str) -> str:
+    coloured = _shell() is not None or sys.stdout.isatty()
+    return f"{_DIM.format(words) if coloured else words}\n"
+
+
+def _show(item: tuple[Any, ...]) -> None:
+    kind, content, *rest = item
+    if kind != "display":
+        (sys.stderr if kind == "stderr" else sys.stdout).write(content)
+        return
+    shell = _shell()
+    if shell is not None:
+        shell.display_pub.publish(data=content, metadata=rest[0])
+    elif "text/plain" in content:
+        sys.stdout.write(f"{content['text/plain']}\n")
+
+
+def _shell() -> Any:
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None
+
+
+class _Tap:
+    """A stream that passes on what is written to it, and tells the outputs that listen."""
+
+    def __init__(self, stream: Any, kind: str) -> None:
+        self._stream = stream
+        self._kind = kind
+
+    def write(self, text: str) -> Any:
+        written = self._stream.write(text)
+        outputs = _watched.get()
+        if outputs is not None:
+            outputs.text(self._kind, text)
+        return written
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __iter__(self) -> Any:
+        return iter(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Taps:
+    """The taps of this process: there while any body is listened to."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listening = 0
+        self._undo: list[Callable[[], None]] = []
+
+    def open(self) -> None:
+        with self._lock:
+            self._listening += 1
+            if self._listening == 1:
+                self._undo = [_tap_stream("stdout"), _tap_stream("stderr")]
+                shell = _shell()
+                if shell is not None:
+                    self._undo.append(_tap_displays(shell.display_pub))
+
+    def close(self) -> None:
+        with self._lock:
+            self._listening -= 1
+            if self._listening == 0:
+                for undo in self._undo:
+                    undo()
+                self._undo = []
+
+
+def _tap_stream(kind: str) -> Callable[[], None]:
+    stream = getattr(sys, kind)
+    if stream is None or isinstance(stream, _Tap):
+        return lambda: None
+    tap = _Tap(stream, kind)
+    setattr(sys, kind, tap)
+
+    def undo() -> None:
+        if getattr(sys, kind) is tap:  # somebody else may have put their own there meanwhile
+            setattr(sys, kind, stream)
+
+    return undo
+
+
+def _tap_displays(publisher: Any) -> Callable[[], None]:
+    publish, clear_output = publisher.publish, publisher.clear_output
+
+    def tapped_publish(data: Any, metadata: Any = None, *args: Any, **options: Any) -> Any:
+        outputs = _watched.get()
+        if outputs is not None:
+            outputs.display(data, metadata)
+        return publish(data, metadata, *args, **options)
+
+    def tapped_clear(*args: Any, **options: Any) -> Any:
+        outputs = _watched.get()
+        if outputs is not None:
+            outputs.clear()
+        return clear_output(*args, **options)
+
+    publisher.publish, publisher.clear_output = tapped_publish, tapped_clear
+
+    def undo() -> None:
+        if publisher.__dict__.get("publish") is tapped_publish:
+            del publisher.publish, publisher.clear_output
+
+    return undo
+
+
+_taps = _Taps()

@@ -1,0 +1,95 @@
+"""What is recorded of values that hold secrets: masks, and beside them the arguments of flow runs, encrypted."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from msgspec.structs import replace
+
+from prefect_nb.interfaces import Cipher, Entry
+from prefect_nb.model import redaction
+from prefect_nb.model.codec import jsonable
+from prefect_nb.model.events import FlowRunCreated, Renamed, TaskRunCreated
+from prefect_nb.model.runs import FlowRun, Run
+
+
+def recorded_parameters(
+    cipher: Cipher, given: dict[str, Any], accepted: dict[str, Any], hints: dict[str, Any]
+) -> dict[str, Any]:
+    """The fields of a `FlowRun` that hold its arguments. Secrets in them are looked for from then on.
+
+    Args:
+        cipher: encrypts those with secrets.
+        given: the arguments as the caller gave them: these are recorded.
+        accepted: the same as validation left them, which says what in them is secret.
+        hints: their annotations, which say it where validation failed.
+
+    Raises:
+        SecretKeyError: there are secrets among them, and they cannot be encrypted.
+    """
+    shown: dict[str, Any] = {}
+    sealed: dict[str, bytes] = {}
+    for name, value in given.items():
+        secrets = list(redaction.secrets_in(accepted.get(name)))
+        if secrets:
+            value = accepted[name]
+        for secret in secrets:
+            redaction.notice(secret)
+        plain = jsonable(redaction.masked(value) if secrets else value)
+        if not secrets and isinstance(value, str) and "Secret" in str(hints.get(name)):
+            redaction.learn(value)
+            shown[name] = redaction.MASK
+            continue
+        shown[name] = redaction.redact_values(plain)
+        if secrets or shown[name] != plain:
+            pickled = _pickled(value)
+            if pickled is not None:
+                sealed[name] = pickled
+    if not sealed:
+        return {"parameters": shown}
+    return {"parameters": shown, "sealed_parameters": cipher.encrypt(pickle.dumps(sealed))}
+
+
+def all_parameters(cipher: Cipher, run: FlowRun) -> dict[str, Any]:
+    """A flow run's arguments as they were recorded, with those that hold secrets as they were given.
+
+    Raises:
+        SecretKeyError: they cannot be decrypted.
+    """
+    if run.sealed_parameters is None:
+        return run.parameters
+    sealed = pickle.loads(cipher.decrypt(run.sealed_parameters))
+    return {**run.parameters, **{name: pickle.loads(pickled) for name, pickled in sealed.items()}}
+
+
+def without_secrets(entry: Entry) -> Entry:
+    """An event without the secrets that are known: where it brings names, tags or a first message into the history."""
+    event = entry.event
+    if isinstance(event, Renamed):
+        name = redaction.redact(event.name)
+        return replace(entry, event=replace(event, name=name), run=replace(entry.run, name=name))
+    if not isinstance(event, FlowRunCreated | TaskRunCreated):
+        return entry
+    run: Run = replace(
+        event.run,
+        name=redaction.redact(event.run.name),
+        state_message=event.run.state_message and redaction.redact(event.run.state_message),
+        tags=tuple(map(redaction.redact, event.run.tags)),
+        labels=redaction.redact_values(event.run.labels),
+    )
+    return replace(entry, event=type(event)(run), run=run)  # type: ignore[arg-type]
+
+
+def _pickled(value: Any) -> bytes | None:
+    try:
+        return pickle.dumps(value)
+    except Exception:  # whatever a value's own hooks raise
+        pass
+    import cloudpickle
+
+    try:
+        data: bytes = cloudpickle.dumps(value)
+    except Exception:
+        return None
+    return data
