@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from prefect_nb.execution.context import get_run_context, tags
     from prefect_nb.execution.logs import get_run_logger
     from prefect_nb.flows import Flow, flow
+    from prefect_nb.metrics import log_metric, log_metrics
     from prefect_nb.model.annotations import allow_failure, opaque, quote, unmapped
     from prefect_nb.model.states import State
+    from prefect_nb.service.why import why
     from prefect_nb.tasks import Task, task
 
 _HOMES = {
@@ -23,11 +25,14 @@ _HOMES = {
     "flow": "prefect_nb.flows",
     "get_run_context": "prefect_nb.execution.context",
     "get_run_logger": "prefect_nb.execution.logs",
+    "log_metric": "prefect_nb.metrics",
+    "log_metrics": "prefect_nb.metrics",
     "opaque": "prefect_nb.model.annotations",
     "quote": "prefect_nb.model.annotations",
     "tags": "prefect_nb.execution.context",
     "task": "prefect_nb.tasks",
     "unmapped": "prefect_nb.model.annotations",
+    "why": "prefect_nb.service.why",
 }
 
 __all__ = [
@@ -38,26 +43,36 @@ __all__ = [
     "flow",
     "get_run_context",
     "get_run_logger",
+    "log_metric",
+    "log_metrics",
     "opaque",
     "quote",
     "tags",
     "task",
     "unmapped",
+    "why",
 ]
 _MODULES = frozenset(
     {
+        "artifacts",
+        "blocks",
         "cache_policies",
         "context",
         "exceptions",
         "flows",
         "futures",
         "logging",
+        "metrics",
         "runtime",
+        "settings",
         "states",
         "task_runners",
         "task_worker",
         "tasks",
         "testing",
+        "types",
+        "utilities",
+        "variables",
     }
 )
 __version__ = "0.1.0"

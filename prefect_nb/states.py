@@ -18,11 +18,15 @@ A flow or task that returns a state made here decides its own end:
 States that a run went through carry an id and a time; one made here has the time of its making.
 """
 
+import sys
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, TypeGuard
 
+from prefect_nb.engine.task_run import describe, interruption
+from prefect_nb.execution.duality import dual
 from prefect_nb.model import states as _states
 from prefect_nb.model.states import State, StateDetails, StateType
 
@@ -55,6 +59,16 @@ Paused = _timed(_states.Paused)
 Suspended = _timed(_states.Suspended)
 
 
+def Submitting(**kwargs: Any) -> State[Any]:  # noqa: N802 - Prefect's name
+    """Pending, and about to be given to infrastructure."""
+    return Pending(name="Submitting", **kwargs)
+
+
+def InfrastructurePending(**kwargs: Any) -> State[Any]:  # noqa: N802 - Prefect's name
+    """Pending, and waiting for infrastructure."""
+    return Pending(name="InfrastructurePending", **kwargs)
+
+
 def is_state(obj: object) -> TypeGuard[State[Any]]:
     """Whether `obj` is a state."""
     return isinstance(obj, State)
@@ -65,33 +79,111 @@ def is_state_iterable(obj: object) -> bool:
     return isinstance(obj, list | tuple | set) and bool(obj) and all(isinstance(item, State) for item in obj)
 
 
+@dual()
 def get_state_exception(state: State[Any]) -> BaseException:
-    """The exception that stands for a run that did not complete.
+    """The exception that stands for a run that failed, crashed or was cancelled.
 
     Raises:
-        ValueError: the run completed.
+        ValueError: the state is none of these.
+        TypeError: what it carries is neither an exception nor states that have one.
     """
-    if state.is_completed():
-        raise ValueError(f"A {state.name} state has no exception.")
+    if not (state.is_failed() or state.is_crashed() or state.is_cancelled()):
+        raise ValueError(f"Expected failed or crashed state got {state!r}.")
+    data = state.data
+    fitting = BaseException | State | str | _states.ResultHandle | list | tuple | set
+    if data is not None and not isinstance(data, fitting):
+        raise TypeError(
+            f"Unexpected result for failed state: {data!r} - {type(data).__name__} cannot be resolved into an exception"
+        )
     return state.exception()
 
 
+@dual()
 def raise_state_exception(state: State[Any]) -> None:
     """Raise what stands for a run that failed, crashed or was cancelled; do nothing for any other."""
     if state.is_failed() or state.is_crashed() or state.is_cancelled():
         raise state.exception()
 
 
-def exception_to_failed_state(error: BaseException, **kwargs: Any) -> State[Any]:
+aget_state_exception = get_state_exception.aio  # type: ignore[attr-defined]
+araise_state_exception = raise_state_exception.aio  # type: ignore[attr-defined]
+
+
+@dual()
+def exception_to_failed_state(exc: BaseException | None = None, **kwargs: Any) -> State[Any]:
     """A Failed state that carries an exception.
 
     Args:
-        error: what was raised.
+        exc: what was raised; None: what is being handled.
         kwargs: further fields of the state; `message` is put before the exception's own text.
+
+    Raises:
+        ValueError: no exception was given, and none is being handled.
     """
+    error = exc if exc is not None else sys.exc_info()[1]
+    if error is None:
+        raise ValueError("Exception was not passed and no active exception could be found.")
     message = kwargs.pop("message", None)
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return Failed(data=error, message=f"{message} {text}" if message else text, **kwargs)
+    return Failed(data=error, message=f"{message} {describe(error)}" if message else describe(error), **kwargs)
+
+
+@dual()
+def exception_to_crashed_state(exc: BaseException) -> State[Any]:
+    """A Crashed state for what ended a run from outside: an interrupt, an exit, a cancelled event loop."""
+    if type(exc).__name__ == "CancelledError":
+        return Crashed(message="Execution was cancelled by the runtime environment.", data=exc)
+    state = interruption(exc)
+    return Crashed(message=state.message, data=exc)
+
+
+class StateGroup:
+    """Several states, counted.
+
+    Args:
+        states: in any order.
+    """
+
+    def __init__(self, states: list[State[Any]]) -> None:
+        self.states = states
+        self.type_counts = Counter(state.type for state in states)
+        self.total_count = len(states)
+        self.cancelled_count = self.type_counts[StateType.CANCELLED]
+        self.final_count = sum(state.is_final() for state in states)
+        self.not_final_count = self.total_count - self.final_count
+        self.paused_count = self.type_counts[StateType.PAUSED]
+
+    @property
+    def fail_count(self) -> int:
+        """How many failed or crashed."""
+        return self.type_counts[StateType.FAILED] + self.type_counts[StateType.CRASHED]
+
+    def all_completed(self) -> bool:
+        """Whether every one completed."""
+        return self.type_counts[StateType.COMPLETED] == self.total_count
+
+    def any_cancelled(self) -> bool:
+        """Whether one was cancelled."""
+        return self.cancelled_count > 0
+
+    def any_failed(self) -> bool:
+        """Whether one failed or crashed."""
+        return self.fail_count > 0
+
+    def any_paused(self) -> bool:
+        """Whether one is paused."""
+        return self.paused_count > 0
+
+    def all_final(self) -> bool:
+        """Whether every one has ended."""
+        return self.final_count == self.total_count
+
+    def counts_message(self) -> str:
+        """The counts as one line of text."""
+        parts = [f"total={self.total_count}"]
+        if self.not_final_count:
+            parts.append(f"not_final={self.not_final_count}")
+        parts += [f"{type_.value!r}={count}" for type_, count in self.type_counts.items() if count]
+        return ", ".join(parts)
 
 
 __all__ = [
@@ -103,6 +195,7 @@ __all__ = [
     "Completed",
     "Crashed",
     "Failed",
+    "InfrastructurePending",
     "Late",
     "Paused",
     "Pending",
@@ -111,8 +204,13 @@ __all__ = [
     "Scheduled",
     "State",
     "StateDetails",
+    "StateGroup",
     "StateType",
+    "Submitting",
     "Suspended",
+    "aget_state_exception",
+    "araise_state_exception",
+    "exception_to_crashed_state",
     "exception_to_failed_state",
     "get_state_exception",
     "is_state",

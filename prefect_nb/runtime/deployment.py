@@ -3,6 +3,7 @@
 from typing import Any
 
 from prefect_nb.runtime import flow_run
+from prefect_nb.runtime.environment import fact
 
 _FACTS = ("flow_run_id", "id", "name", "parameters", "version")
 
@@ -10,8 +11,10 @@ __all__ = list(_FACTS)  # given by __getattr__
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FACTS:
-        raise AttributeError(f"{__name__} has no attribute {name!r}")
+    return fact("deployment", name, name in _FACTS, lambda: _read(name))
+
+
+def _read(name: str) -> Any:
     if name == "flow_run_id":
         return flow_run.id
     return {} if name == "parameters" else None

@@ -9,6 +9,7 @@ from prefect_nb.execution import attachment
 from prefect_nb.execution.context import FlowRunContext
 from prefect_nb.home import Home
 from prefect_nb.model.runs import FlowRun
+from prefect_nb.runtime.environment import fact
 
 
 def _run() -> FlowRun | None:
@@ -46,8 +47,10 @@ __all__ = sorted(_FACTS)  # noqa: PLE0605  # the names are facts, given by __get
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FACTS:
-        raise AttributeError(f"{__name__} has no attribute {name!r}")
+    return fact("flow_run", name, name in _FACTS, lambda: _read(name))
+
+
+def _read(name: str) -> Any:
     inside, outside = _FACTS[name]
     run = _run()
     return inside(run) if run is not None else outside()

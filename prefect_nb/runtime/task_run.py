@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from prefect_nb.execution.context import TaskRunContext
+from prefect_nb.runtime.environment import fact
 
 _FACTS: dict[str, tuple[Callable[[TaskRunContext], Any], Callable[[], Any]]] = {
     "id": (lambda context: str(context.task_run.id), lambda: None),
@@ -18,8 +19,10 @@ __all__ = sorted(_FACTS)  # noqa: PLE0605  # the names are facts, given by __get
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FACTS:
-        raise AttributeError(f"{__name__} has no attribute {name!r}")
+    return fact("task_run", name, name in _FACTS, lambda: _read(name))
+
+
+def _read(name: str) -> Any:
     inside, outside = _FACTS[name]
     context = TaskRunContext.get()
     return inside(context) if context is not None else outside()

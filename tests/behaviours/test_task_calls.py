@@ -253,7 +253,7 @@ def test_get_and_raise_state_exception():
     with pytest.raises(ValueError, match=r"^e$"):
         raise_state_exception(Failed(data=error))
     raise_state_exception(Completed())
-    with pytest.raises(ValueError, match="no exception"):
+    with pytest.raises(ValueError, match="Expected failed or crashed state"):
         get_state_exception(Completed())
 
 

@@ -1,0 +1,1 @@
+"""Small tools under Prefect's names."""
