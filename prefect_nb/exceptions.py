@@ -5,20 +5,25 @@
     PrefectException
     ├── CrashedRun, FailedRun, CancelledRun, PausedRun, UnfinishedRun   what `state.result()` raises
     ├── MissingResult, SerializationError, ResultCorrupt, UpstreamTaskError
+    │   └── ResultTooLarge (SerializationError)
     ├── MissingFlowError, UnspecifiedFlowError, ScriptError             loading a flow from a file
     ├── ParameterTypeError, ParameterBindError, SignatureMismatchError  calling it
     ├── MappingLengthMismatch, MappingMissingIterable
     ├── MissingContextError, ReservedArgumentError, InvalidNameError, ConfigurationError
-    ├── ObjectNotFound, InvalidMove, Fenced, StorageFull, StoreDamaged, StoreUnavailable
-    ├── RecoveryLimit, NotResumable
+    ├── ObjectNotFound, InvalidMove, Fenced, StorageFull, StoreDamaged, StoreUnavailable, ArtifactTooLarge
+    ├── ObjectAlreadyExists, ConcurrencySlotAcquisitionError, SecretKeyError
+    ├── RecoveryLimit, NotResumable, NonDeterminismError
+    ├── NotPausedError, FlowPauseTimeout, FlowRunWaitTimeout
     └── NotebookError, KernelDied
     PrefectSignal (BaseException)                                       control flow, never caught by `except Exception`
     ├── Abort, Pause, TerminationSignal
     └── RunCancelled
-    TaskRunTimeoutError, FlowRunTimeoutError (TimeoutError)
+    TaskRunTimeoutError, FlowRunTimeoutError, AcquireConcurrencySlotTimeoutError (TimeoutError)
 
 Each takes one message, so that each survives pickling between processes.
 """
+
+from typing import Any
 
 
 class PrefectException(Exception):
@@ -51,6 +56,10 @@ class MissingResult(PrefectException):
 
 class SerializationError(PrefectException):
     """A value could not be turned into bytes, or back."""
+
+
+class ResultTooLarge(SerializationError):
+    """A value has more bytes than results may have here."""
 
 
 class ResultCorrupt(PrefectException):
@@ -113,6 +122,14 @@ class ObjectNotFound(PrefectException):
     """No flow, run or other object of that id or name."""
 
 
+class ObjectAlreadyExists(PrefectException):
+    """There is an object of that name already."""
+
+
+class ConcurrencySlotAcquisitionError(PrefectException):
+    """Slots of a concurrency limit cannot be had: no such limit, more than there are, or none free in so many tries."""
+
+
 class InvalidMove(PrefectException):
     """A run cannot move from its state to the one proposed."""
 
@@ -129,8 +146,16 @@ class StoreDamaged(PrefectException):
     """The database file is damaged, or is no database of prefect_nb."""
 
 
+class SecretKeyError(PrefectException):
+    """The key that secrets are encrypted with is missing, is not private, or is another one."""
+
+
 class StoreUnavailable(PrefectException):
     """The home directory or its database cannot be opened or written."""
+
+
+class ArtifactTooLarge(PrefectException):
+    """An artifact's data takes more than 5 MiB."""
 
 
 class RecoveryLimit(PrefectException):
@@ -139,6 +164,22 @@ class RecoveryLimit(PrefectException):
 
 class NotResumable(PrefectException):
     """A run cannot be resumed: it is not crashed or failed, or its code cannot be found."""
+
+
+class NotPausedError(PrefectException):
+    """A run that is not paused was to be resumed."""
+
+
+class FlowPauseTimeout(PrefectException):
+    """A run was paused, and nobody resumed it in time."""
+
+
+class FlowRunWaitTimeout(PrefectException):
+    """A flow run did not end within the time somebody waited for it."""
+
+
+class NonDeterminismError(PrefectException):
+    """A durable flow run that was resumed called other tasks than it had before."""
 
 
 class NotebookError(PrefectException):
@@ -157,6 +198,10 @@ class FlowRunTimeoutError(TimeoutError):
     """A flow run took longer than its `timeout_seconds`."""
 
 
+class AcquireConcurrencySlotTimeoutError(TimeoutError):
+    """Slots of a concurrency limit were not free in time."""
+
+
 class PrefectSignal(BaseException):
     """Base of what steers a run and must pass through a body's `except Exception`."""
 
@@ -166,7 +211,11 @@ class Abort(PrefectSignal):
 
 
 class Pause(PrefectSignal):
-    """The run left its body in order to wait."""
+    """The run left its body in order to wait; `state` is what it waits in."""
+
+    def __init__(self, *args: Any, state: Any = None) -> None:
+        super().__init__(*args)
+        self.state = state
 
 
 class TerminationSignal(PrefectSignal):

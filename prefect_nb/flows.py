@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from prefect_nb.exceptions import ObjectNotFound, ParameterTypeError, ScriptError
 from prefect_nb.execution import clock, drive, generated, inputs, loading, resuming, secrets
+from prefect_nb.execution.again import Again
 from prefect_nb.execution.context import FlowRunContext, current_flow, current_tags, current_task, visualizing
 from prefect_nb.execution.definitions import (
     FlowDefinition,
@@ -31,7 +32,7 @@ from prefect_nb.execution.definitions import (
 )
 from prefect_nb.execution.flow_runs import FlowExecution
 from prefect_nb.execution.ids import new_id
-from prefect_nb.execution.repairing import Again, Begun, Repairable
+from prefect_nb.execution.repairing import Begun, Repairable
 from prefect_nb.execution.scope import Scope
 from prefect_nb.execution.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect_nb.execution.visualizing import FlowGraph
@@ -204,14 +205,22 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
     ) -> Any:
         """Run the flow with bound parameters; `run_fields` are set on the new `FlowRun`."""
         home = Home.current()
-        run, parent, dummy = self._new_run(home, parameters, run_fields)
+        run, parent, dummy = self._new_run(home, run_fields)
         return self._run(home, run, parameters, parent, dummy, wait_for, return_state, on_start)
 
-    def resume(self, flow_run_id: UUID, *, return_state: bool = False, force: bool = False) -> Any:
-        """Go on with a crashed or failed run of this flow: its parameters again, its kept task results reused.
+    def resume(
+        self,
+        flow_run_id: UUID,
+        *,
+        run_input: dict[str, Any] | None = None,
+        return_state: bool = False,
+        force: bool = False,
+    ) -> Any:
+        """Go on with a suspended, crashed or failed run of this flow: its parameters again, its kept task results reused.
 
         Args:
             flow_run_id: the run.
+            run_input: the answer that a suspended run waits for, by field.
             return_state: return the final `State` instead, and do not raise what the flow raised.
             force: take the run over although its process still lives; that process can write nothing more of it.
 
@@ -219,10 +228,13 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
             ObjectNotFound: no such run.
             NotResumable: it completed, or is still running.
             RecoveryLimit: it crashed too often without getting further; it is Failed now.
+            Fenced: another process has taken it over just now.
+            FlowPauseTimeout: it was suspended, and it is too late to go on; it is Failed now.
+            RuntimeError: the answer does not fit; the run stays suspended.
         """
         home = Home.current()
         home.reap()
-        run, previous = resuming.take_over(home, flow_run_id, force)
+        run, previous = resuming.take_over(home, flow_run_id, force, run_input)
         parameters = {**self.signature.defaults, **self._loadable(home, run)}
         return self._run(home, run, parameters, None, None, None, return_state, None, previous=previous)
 
@@ -621,6 +633,11 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
 
 def _make(options: dict[str, Any], fn: Callable[P, R]) -> Flow[P, R]:
     return Flow(fn, **options)
+
+
+# Written `flow.from_source(...)` as often as `Flow.from_source(...)`.
+flow.from_source = Flow.from_source  # type: ignore[attr-defined]
+flow.from_notebook = Flow.from_notebook  # type: ignore[attr-defined]
 
 
 def load_flow_from_entrypoint(entrypoint: str, use_placeholder_flow: bool = True) -> Flow[..., Any]:

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from prefect_nb.exceptions import Fenced, PrefectException
-from prefect_nb.execution import attachment, clock, context, futures, logs, portal, timeouts
+from prefect_nb.exceptions import Fenced, PrefectException, StoreUnavailable
+from prefect_nb.execution import attachment, block_documents, clock, context, futures, kept, keys, logs, portal, repairing, timeouts
 from prefect_nb.execution.ledger import Ledger
+from prefect_nb.execution.limits import Limits
 from prefect_nb.execution.resuming import task_runs_before
 from prefect_nb.execution.scope import Scope
-from prefect_nb.interfaces import CacheEntry, Owner, ResultStore, RunQuery, Store
+from prefect_nb.interfaces import CacheEntry, Cipher, Owner, ResultStore, RunQuery, Store
+from prefect_nb.model import redaction
 from prefect_nb.model.runs import Run, TaskRun
 from prefect_nb.settings import Settings, get_settings
 
@@ -44,18 +46,32 @@ class Home:
     """
 
     def __init__(self, path: Path, settings: Settings | None = None) -> None:
-        from prefect_nb.results import LocalResultStore, local
+        from prefect_nb.results import ResultStores, local, records
+        from prefect_nb.store import owners
         from prefect_nb.store.crash_points import crash_point
+        from prefect_nb.store.encryption import KeyFileCipher
+        from prefect_nb.store.key_locks import FileKeyLocks
         from prefect_nb.store.sqlite import SqliteStore
 
         local.crash_point = crash_point
+        records.surroundings = _results_here
         self.path = path
         self.settings = settings or get_settings()
         self.store: Store = SqliteStore.open(path)
-        self._files = LocalResultStore(path / "results", self.settings.results_default_serializer)
+        self._files = ResultStores(
+            path / "results",
+            self.settings.results_default_serializer,
+            largest=self.settings.results_max_bytes,
+            trusting=self.settings.results_trust_unsigned,
+            find_block=self._find_block,
+        )
         self.results: ResultStore = self._files
+        self.cipher: Cipher = KeyFileCipher(path, self.store.blocks)
+        redaction.learn_environment(os.environ)
         self.ledger = Ledger(self.store, self.settings.commit_interval_ms / 1000)
         self.ledger.on_fenced.append(self._fenced)
+        self.keys = keys.KeyTable(self.ledger, FileKeyLocks(path / "locks" / "keys"))
+        self.limits = Limits(self.store.limits, lambda: self.owner_id, owners.boot_id, self.dead_owners)
         self.live: dict[UUID, Scope] = {}
         self._owner: Owner | None = None
         self._owner_lock: Any = None
@@ -68,21 +84,34 @@ class Home:
 
     @classmethod
     def current(cls) -> Home:
-        """This process's home for the directory the settings name."""
-        settings = get_settings()
+        """This process's home for the directory the settings name; in a call carried here, the home it comes from."""
+        stay = attachment.here.get() or attachment.only
+        settings = get_settings() if stay is None else stay.origin.settings
         home = _homes.get(str(settings.home))
         if home is None or home._closed:
             with _homes_lock:
                 home = _homes.get(str(settings.home))
                 if home is None or home._closed:
+                    if stay is not None:
+                        _check_reachable(stay.origin)
                     home = cls(settings.home, settings)
                     _homes[str(settings.home)] = home
                     _drain_with_pool()
         if home.settings is not settings:
             home.settings = settings
+            home._files.configure(
+                settings.results_default_serializer, settings.results_max_bytes, settings.results_trust_unsigned
+            )
         return home
 
     # Identity
+
+    @property
+    def host_id(self) -> str:
+        """The machine this is."""
+        from prefect_nb.store.owners import host_id
+
+        return host_id()
 
     @property
     def owner_id(self) -> UUID:
@@ -105,12 +134,21 @@ class Home:
             found = self._flow_ids[name] = self.store.flow_id(name)
         return found
 
-    def reap(self) -> list[Run]:
-        """Settle what dead processes left open: their runs become Crashed. Returns the runs changed."""
-        from prefect_nb.store.owners import is_alive, sweep
+    def dead_owners(self) -> list[UUID]:
+        """The registered owners whose processes have ended."""
+        return [owner.id for owner in self._dead()]
+
+    def _dead(self) -> list[Owner]:
+        from prefect_nb.store.owners import is_alive
 
         own = self._owner.id if self._owner is not None else None
-        dead = [owner for owner in self.store.owners() if owner.id != own and not is_alive(owner, own)]
+        return [owner for owner in self.store.owners() if owner.id != own and not is_alive(owner, own)]
+
+    def reap(self) -> list[Run]:
+        """Settle what dead processes left open: their runs become Crashed. Returns the runs changed."""
+        from prefect_nb.store.owners import sweep
+
+        dead = self._dead()
         if not dead and self._swept:
             return []
         ids = [owner.id for owner in dead]
@@ -119,6 +157,30 @@ class Home:
         self._files.sweep([owner.pid for owner in dead])
         self._swept = True
         return changed
+
+    # Results
+
+    def result_store(self, storage: Any = None) -> ResultStore:
+        """Where results go that are to be kept in this storage; see `results.ResultStores.at`.
+
+        Args:
+            storage: what `result_storage` was given; None: what the settings name, else the home's own folder.
+
+        Raises:
+            ConfigurationError: it is no storage, or its driver is not installed.
+        """
+        if storage is None:
+            storage = self.settings.results_default_storage_block or self.settings.results_local_storage_path
+        return self._files.at(storage)
+
+    def _find_block(self, slug: str) -> Any:
+        """The storage object saved under that name; None for none."""
+        from prefect_nb.execution.blocks import UnknownBlockType, load_by_slug
+
+        try:
+            return load_by_slug(slug)
+        except (ValueError, UnknownBlockType):
+            return None
 
     # Cache
 
@@ -156,6 +218,9 @@ class Home:
         attached = attachment.current()
         if attached is None:
             return None
+        stay = attachment.here.get() or attachment.only
+        if stay is not None:
+            return self._scope_of(stay, attached)
         if self._attached is None or self._attached[0] != attached:
             with self._lock:
                 if self._attached is None or self._attached[0] != attached:
@@ -170,9 +235,31 @@ class Home:
                     )
                     if attached.again:
                         scope.previous = task_runs_before(self, attached.flow_run_id)
+                    if attached.named is not None:
+                        below = repairing.members(self.store, attached.flow_run_id)
+                        scope.again = repairing.plan(below, attached.named)
                     self.ledger.own(attached.flow_run_id, attached.epoch)
                     self._attached = (attached, scope)
         return self._attached[1]
+
+    def _scope_of(self, stay: attachment.Stay, attached: attachment.Attachment) -> Scope:
+        """What a call carried here starts belongs to."""
+        if stay.scope is None:
+            with self._lock:
+                if stay.scope is None:
+                    from prefect_nb.execution.task_runners import ThreadPoolTaskRunner
+
+                    scope = Scope(
+                        attached.flow_run_id,
+                        durable=attached.durable,
+                        persist=attached.persist,
+                        make_runner=ThreadPoolTaskRunner().open,
+                        shared=True,
+                    )
+                    if attached.flow_run_id not in self.live:
+                        self.ledger.own(attached.flow_run_id, attached.epoch)
+                    stay.ledger, stay.scope = self.ledger, scope
+        return stay.scope
 
     def current_cell(self) -> TaskRun | None:
         """In an attached process: the task run or cell that everything here is called in."""
@@ -217,6 +304,9 @@ class Home:
             if request.kind == "cancel":
                 live[request.flow_run_id].stop(str(request.details.get("reason") or "Cancelled by request."))
                 self.store.settle_request(request.id, "taken")
+            elif request.kind in ("pause", "suspend"):
+                live[request.flow_run_id].wish(request)
+                self.store.settle_request(request.id, "taken")
 
     def _notice_takeovers(self, live: dict[UUID, Scope]) -> None:
         """A run that writes nothing for long would learn only at its end that it is another's by now."""
@@ -231,6 +321,7 @@ class Home:
         if self._closed:
             return
         self._closed = True
+        self.limits.close()
         try:
             self.ledger.close()
             if self._owner is not None:
@@ -240,6 +331,22 @@ class Home:
             if self._owner_lock is not None:
                 self._owner_lock.release()
             self.store.close()
+
+
+def _check_reachable(origin: attachment.Origin) -> None:
+    """For a call carried here: that its home is the one of that path here.
+
+    Raises:
+        StoreUnavailable: it is on another machine, or not to be seen from here.
+    """
+    from prefect_nb.store.owners import host_id
+
+    path = origin.settings.home
+    if origin.host_id != host_id() or not (path / DATABASE).exists():
+        raise StoreUnavailable(
+            f"This task runs where its flow's history, {path}, cannot be reached, so tasks and flows that it calls "
+            "cannot be recorded. Call their functions themselves (`.fn(...)`), or call the tasks in the flow."
+        )
 
 
 _REGISTRY = "_prefect_nb_homes"
@@ -296,7 +403,28 @@ atexit.register(_drain_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
 
+
+
+def _results_here() -> Any:
+    """What the run this is asked in says of results."""
+    from prefect_nb.results.records import Surroundings
+
+    home = Home.current()
+    flow, task = context.current_flow.get(), context.current_task.get()
+    storage = serializer = persist = None
+    if flow is not None:
+        storage, serializer, persist = flow.flow.result_storage, flow.flow.result_serializer, flow.flow.persist_result
+    if task is not None:
+        storage = storage if task.task.result_storage is None else task.task.result_storage
+        serializer = task.task.result_serializer or serializer
+        persist = task.execution.persist
+    return Surroundings(home._files, storage, serializer, persist)
+
+
+kept.results_here = lambda: Home.current().results
+
 RootHook = Callable[[Home, UUID], Callable[[], None] | None]
+block_documents.current_home = Home.current
 root_hooks: list[RootHook] = []
 """Called when a flow run starts that no other of this process encloses; what they return is called when it has ended."""
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from clusters import dask_cluster, ray_cluster
+
+__all__ = ["dask_cluster", "ray_cluster"]
 
 # Notebooks under tests/ are material of tests, not tests themselves.
 collect_ignore_glob = ["*.ipynb"]

@@ -12,6 +12,7 @@ from typing import Any
 
 from prefect_nb.bodies.document import Document, Notebook, is_url
 from prefect_nb.exceptions import NotebookError
+from prefect_nb.model.redaction import redact, redact_texts
 
 AFTER_CELL_SECONDS = 1.0
 """After a cell the notebook is written if that was last done so long ago."""
@@ -129,10 +130,11 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def encoded(notebook: Notebook) -> bytes:
-    """A notebook as the bytes of a file, long text split into lines as Jupyter does."""
+    """A notebook as the bytes of a file, without secrets, long text split into lines as Jupyter does."""
     import msgspec
 
-    lines = {**notebook, "cells": [_split_cell(cell) for cell in notebook["cells"]]}
+    cells = [_split_cell(cell) for cell in notebook["cells"]]
+    lines = {**notebook, "cells": cells, "metadata": redact_texts(notebook["metadata"])}
     try:
         return msgspec.json.format(msgspec.json.encode(lines), indent=1) + b"\n"
     except (UnicodeEncodeError, TypeError, OverflowError):
@@ -141,7 +143,7 @@ def encoded(notebook: Notebook) -> bytes:
 
 
 def _split_cell(cell: dict[str, Any]) -> dict[str, Any]:
-    split = {**cell, "source": cell["source"].splitlines(keepends=True)}
+    split = {**cell, "source": redact(cell["source"]).splitlines(keepends=True)}
     if "outputs" in cell:
         split["outputs"] = [_split_output(output) for output in cell["outputs"]]
     return split
@@ -149,14 +151,16 @@ def _split_cell(cell: dict[str, Any]) -> dict[str, Any]:
 
 def _split_output(output: dict[str, Any]) -> dict[str, Any]:
     if output["output_type"] == "stream":
-        return {**output, "text": "".join(output["text"]).splitlines(keepends=True)}
+        return {**output, "text": redact("".join(output["text"])).splitlines(keepends=True)}
+    if output["output_type"] == "error":
+        return {**output, "evalue": redact(output["evalue"]), "traceback": redact_texts(output["traceback"])}
     if "data" in output:
         return {**output, "data": {kind: _split_data(kind, value) for kind, value in output["data"].items()}}
     return output
 
 
 def _split_data(kind: str, value: Any) -> Any:
-    splits = isinstance(value, str) and (
-        kind.startswith("text/") or kind in ("image/svg+xml", "application/javascript")
-    )
-    return value.splitlines(keepends=True) if splits else value
+    is_text = kind.startswith("text/") or kind in ("image/svg+xml", "application/javascript")
+    if isinstance(value, str) and is_text:
+        return redact(value).splitlines(keepends=True)
+    return value if kind.startswith("image/") else redact_texts(value)

@@ -18,7 +18,7 @@ from prefect_nb.cli.repair import repair, retry
 from prefect_nb.execution.clock import now_us
 from prefect_nb.interfaces import LogLine
 from prefect_nb.model.runs import FlowRun, Run
-from prefect_nb.service import history, run_logs
+from prefect_nb.service import history, reports, run_logs
 from prefect_nb.service.documents import log_document, run_document
 from prefect_nb.service.history import Node
 from prefect_nb.service.text import ago, did_you_mean, elapsed, one_line, plain
@@ -182,6 +182,8 @@ def _show(run: FlowRun) -> None:
             ("code", run.entrypoint or run.input_path),
             ("notebook", run.output_path),
             ("part of", run.parent_flow_run_id),
+            ("metrics", reports.metrics_text(run)),
+            ("artifacts", reports.artifacts_text(run)),
         ]
     )
 
@@ -190,6 +192,7 @@ def _document(run: FlowRun) -> dict[str, Any]:
     """The run with its task runs, and with its child flow runs in the same way."""
     return {
         **run_document(run),
+        **reports.document(run),
         "task_runs": [run_document(task) for task in history.all_task_runs(run.id)],
         "child_flow_runs": [_document(child) for child in history.child_flow_runs(run.id)],
     }

@@ -1,6 +1,7 @@
 """`prefect-nb concurrency-limit` (of tags) and `prefect-nb global-concurrency-limit`, or `gcl` for short."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,6 @@ from prefect_nb.cli.group import Group
 from prefect_nb.cli.output import as_json, facts, output_option, table
 from prefect_nb.execution.clock import now_us
 from prefect_nb.model.limits import Limit
-from prefect_nb.model.runs import to_datetime
 from prefect_nb.service import limits as service
 from prefect_nb.service.limits import Holder
 from prefect_nb.service.text import ago, one_line
@@ -273,8 +273,8 @@ def _document(limit: Limit, held: dict[UUID, int]) -> dict[str, Any]:
         "active": limit.active,
         "active_slots": held.get(limit.id, 0),
         "slot_decay_per_second": limit.slot_decay_per_second,
-        "created": to_datetime(limit.created_us).isoformat(),
-        "updated": to_datetime(limit.updated_us).isoformat(),
+        "created": _moment(limit.created_us),
+        "updated": _moment(limit.updated_us),
     }
 
 
@@ -285,5 +285,9 @@ def _holder_document(holder: Holder) -> dict[str, Any]:
         "run_kind": holder.run_kind,
         "pid": holder.pid,
         "slots": holder.slot.count,
-        "since": to_datetime(holder.slot.taken_us).isoformat(),
+        "since": _moment(holder.slot.taken_us),
     }
+
+
+def _moment(us: int) -> str:
+    return datetime.fromtimestamp(us / 1e6, UTC).isoformat()

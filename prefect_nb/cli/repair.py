@@ -51,7 +51,11 @@ def retry(run: str, yes: bool, force: bool, quiet: bool, output: str) -> int:
 @click.command()
 @click.argument("run")
 @click.option(
-    "--task", "tasks", multiple=True, metavar="NAME", help="Run this task again, too: its name, or one run's name or id."
+    "--task",
+    "tasks",
+    multiple=True,
+    metavar="NAME",
+    help="Run this task again, too: its name, or one run's name or id.",
 )
 @_going_on
 def repair(run: str, tasks: tuple[str, ...], yes: bool, force: bool, quiet: bool, output: str) -> int:

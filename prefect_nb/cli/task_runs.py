@@ -93,9 +93,12 @@ def why(run: str | None, output: str) -> None:
 
     answer = service.why(run)
     if output == "json":
-        several = isinstance(answer, service.Answers)
-        as_json([service.document(one) for one in answer] if several else service.document(answer))
+        if isinstance(answer, service.Answer):
+            as_json(service.document(answer))
+        else:
+            as_json([service.document(one) for one in answer])
         return
     click.echo(str(answer))
-    for difference in getattr(answer, "differences", ())[1:]:
-        click.echo(f"  also: {difference}")
+    if isinstance(answer, service.Answer):
+        for difference in answer.differences[1:]:
+            click.echo(f"  also: {difference}")

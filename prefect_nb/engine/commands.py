@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from prefect_nb.exceptions import Pause
 from prefect_nb.model.states import State
 
 
@@ -34,7 +35,31 @@ class Invalid(msgspec.Struct, frozen=True):
 
 
 class LookUp(msgspec.Struct, frozen=True):
-    """Compute the cache key and look for a kept result. Answered with a completed `State`, or None."""
+    """Compute the cache key and look for a kept result.
+
+    Answered with the `State` the run ends in without its body being called, `Busy`, or None: the body is to be called.
+    """
+
+
+class Busy(msgspec.Struct, frozen=True):
+    """Another run computes what the cache key stands for."""
+
+
+class AwaitKey(msgspec.Struct, frozen=True):
+    """Wait until it is worth looking the cache key up again. Answered None, or `Stopped`."""
+
+
+class Admit(msgspec.Struct, frozen=True):
+    """Take the slots of the concurrency limits that the run is under. Answered None, or an `Outcome` that ends the run.
+
+    Without `wait` also answered `Full`, at once, where they are not free.
+    """
+
+    wait: bool = False
+
+
+class Full(msgspec.Struct, frozen=True):
+    """No slots are free."""
 
 
 class Fire(msgspec.Struct, frozen=True):
@@ -116,10 +141,16 @@ class Translate(msgspec.Struct, frozen=True):
     error: BaseException
 
 
+class Leave(msgspec.Struct, frozen=True):
+    """The body was left in order to wait for somebody: wait for the children. Answered None, or `Stopped`."""
+
+    pause: Pause
+
+
 class Conclude(msgspec.Struct, frozen=True):
     """Wait for the children, then answer with the final state that the body's return value means."""
 
     value: Any
 
 
-Command = Record | AwaitUpstream | LookUp | Fire | CallBody | AskRetry | Delay | Sleep | Keep | Translate | Conclude
+Command = Record | AwaitUpstream | LookUp | Admit | AwaitKey | Fire | CallBody | AskRetry | Delay | Sleep | Keep | Translate | Leave | Conclude

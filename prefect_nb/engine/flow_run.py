@@ -11,7 +11,7 @@ import msgspec
 
 from prefect_nb.engine import commands as c
 from prefect_nb.engine.task_run import conclude, describe, interruption
-from prefect_nb.exceptions import Abort
+from prefect_nb.exceptions import Abort, Pause
 from prefect_nb.model.states import (
     AwaitingRetry,
     Cancelled,
@@ -23,6 +23,7 @@ from prefect_nb.model.states import (
     Running,
     State,
     StateType,
+    Suspended,
 )
 
 
@@ -80,7 +81,11 @@ def _attempts(plan: FlowPlan) -> Generator[c.Command, Any, tuple[State[Any], boo
         recorded = yield c.Record(Running())
         if "running" in plan.hooks:
             yield c.Fire("running", recorded)
-        outcome = yield c.CallBody(attempt)
+        try:
+            outcome = yield c.CallBody(attempt)
+        except Pause as pause:
+            stopped = yield c.Leave(pause)
+            return (pause.state or Suspended()) if stopped is None else Cancelled(message=stopped.message), False
         returned = outcome.value if type(outcome) is c.Returned else None
         concluded = yield c.Conclude(returned)
         final = _judge(outcome, concluded)

@@ -23,13 +23,21 @@ class Refuse(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Allow(msgspec.Struct, frozen=True):
+    """The run moves, whatever the rules below think."""
+
+
 class Rule(msgspec.Struct, frozen=True):
     """One opinion on moves from some types to others."""
 
     name: str
     from_types: frozenset[StateType]
     to_types: frozenset[StateType]
-    judge: Callable[[Run, State[Any]], Refuse | None]
+    judge: Callable[[Run, State[Any]], Allow | Refuse | None]
+
+
+def _taken_back(run: Run, proposed: State[Any]) -> Allow | None:
+    return Allow() if proposed.name == "RolledBack" and run.state_name != "RolledBack" else None
 
 
 def _finished(run: Run, proposed: State[Any]) -> Refuse | None:
@@ -46,7 +54,10 @@ def _table(run: Run, proposed: State[Any]) -> Refuse | None:
     return Refuse(f"{run.state_type} does not lead to {proposed.type}")
 
 
+_COMPLETED = frozenset({StateType.COMPLETED})
+
 RULES: tuple[Rule, ...] = (
+    Rule("a rollback takes back what completed", _COMPLETED, _COMPLETED, _taken_back),
     Rule("a terminal state is final", TERMINAL_STATES, _ANY, _finished),
     Rule(
         "a cancel is carried out",
@@ -74,10 +85,12 @@ def check_move(run: Run, proposed: State[Any]) -> None:
         InvalidMove: naming the run, where it is, where it wanted to go and the reason.
     """
     for rule in rules_for(run.state_type, proposed.type):
-        refusal = rule.judge(run, proposed)
-        if refusal is not None:
+        opinion = rule.judge(run, proposed)
+        if isinstance(opinion, Allow):
+            return
+        if opinion is not None:
             raise InvalidMove(
-                f"Run {run.name!r} ({run.id}) cannot move from {run.state_name} to {proposed.name}: {refusal.reason}."
+                f"Run {run.name!r} ({run.id}) cannot move from {run.state_name} to {proposed.name}: {opinion.reason}."
             )
 
 

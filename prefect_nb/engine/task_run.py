@@ -17,6 +17,7 @@ from prefect_nb.exceptions import PrefectSignal, RunCancelled
 from prefect_nb.model.events import Event, StateRecorded
 from prefect_nb.model.states import (
     TERMINAL_STATES,
+    AwaitingConcurrencySlot,
     AwaitingRetry,
     Cancelled,
     Completed,
@@ -44,6 +45,8 @@ class TaskPlan(msgspec.Struct, frozen=True):
     """The number of the first attempt; more than 1 where a crash came after attempts that failed."""
     wait: float = 0.0
     """Seconds that are left of the delay before it."""
+    limited: bool = False
+    """Whether it may run only under concurrency limits."""
 
 
 Steps = Generator[c.Command, Any, State[Any]]
@@ -61,7 +64,7 @@ def is_going_on(steps: Steps) -> bool:
 
 def task_run(plan: TaskPlan) -> Steps:
     """Run a task: answer each yielded command; the generator returns the final state."""
-    hit: State[Any] | None = None
+    hit: Any = None
     try:
         yield c.Record(Pending())
         if plan.has_upstream:
@@ -71,7 +74,10 @@ def task_run(plan: TaskPlan) -> Steps:
                 return waiting
         if plan.cached:
             hit = yield c.LookUp()
-            if hit is not None and "running" in plan.hooks:
+            while type(hit) is c.Busy:
+                woken = yield c.AwaitKey()
+                hit = (yield c.LookUp()) if woken is None else _stopped(woken)
+            if hit is not None and hit.type is StateType.COMPLETED and "running" in plan.hooks:
                 yield c.Fire("running", Running())
         final = (yield from _attempts(plan)) if hit is None else hit
     except GeneratorExit:
@@ -90,6 +96,10 @@ def _attempts(plan: TaskPlan) -> Steps:
         if type(woken) is c.Stopped:
             return _stopped(woken)
     while True:
+        if plan.limited:
+            refused = yield from _admission()
+            if refused is not None:
+                return refused
         recorded = yield c.Record(running)
         if "running" in plan.hooks:
             yield c.Fire("running", recorded)
@@ -115,6 +125,15 @@ def _attempts(plan: TaskPlan) -> Steps:
                 return _stopped(woken)
         attempt += 1
         running = Retrying()
+
+
+def _admission() -> Generator[c.Command, Any, State[Any] | None]:
+    """Come under the run's concurrency limits, however long that takes; a state where that cannot be."""
+    refused = yield c.Admit()
+    if type(refused) is c.Full:
+        yield c.Record(AwaitingConcurrencySlot())
+        refused = yield c.Admit(wait=True)
+    return None if refused is None else judge_task(refused)
 
 
 def judge_task(outcome: c.Outcome) -> State[Any]:

@@ -27,7 +27,7 @@ class Limited(Protocol):
 
 
 def at_once(execution: Limited) -> Any:
-    """Take the slots if they are free: None (the run may go on), `c.Busy`, or an outcome that ends it."""
+    """Take the slots if they are free: None (the run may go on), `c.Full`, or an outcome that ends it."""
     stopped = execution.stopped()
     if stopped is not None or execution.hold is not None:
         return stopped
@@ -36,7 +36,7 @@ def at_once(execution: Limited) -> Any:
     if not names:
         return None
     execution.hold = hold = limits.claim(names, 1, run_id=execution.run.id)
-    return _outcome(execution) if limits.ask(hold) else c.Busy()
+    return _outcome(execution) if limits.ask(hold) else c.Full()
 
 
 def by_waiting(execution: Limited) -> Any:

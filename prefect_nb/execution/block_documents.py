@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import msgspec
 
@@ -21,6 +22,9 @@ SECRET, BLOCK, INLINE, PLAIN = "$secret", "$block", "$inline", "$plain"
 
 current_home: Callable[[], Surroundings]
 """Gives this process's home; set by `home`, which is above this."""
+
+
+_learned: dict[UUID, int] = {}
 
 
 def seal(home: Surroundings, value: Any) -> dict[str, str]:
@@ -45,8 +49,12 @@ def unseal(home: Surroundings, text: str) -> Any:
 
 def learn_all(home: Surroundings) -> None:
     """Look for the secrets of every saved block: before work goes where they may be loaded, and what it says comes back."""
+    if not home.cipher.in_use:
+        return
     for document in home.store.blocks.documents():
-        _learn(home, document.data)
+        if _learned.get(document.id) != document.updated_us:
+            _learn(home, document.data)
+            _learned[document.id] = document.updated_us
 
 
 def _learn(home: Surroundings, data: Any) -> None:

@@ -59,19 +59,19 @@ def _describe_schema(schema: dict[str, Any], model: type[Any]) -> None:
     schema["secret_fields"] = [
         f"{name}{tail}" for name, field in model.model_fields.items() for tail in _secret_paths(field.annotation)
     ]
-    for position, property in enumerate(schema.get("properties", {}).values()):
-        property["position"] = position
+    for position, described in enumerate(schema.get("properties", {}).values()):
+        described["position"] = position
 
 
 class Block(BaseModel, ABC):
     """Configuration with a name: define fields, save an object, load it anywhere with this home.
 
-        class Warehouse(Block):
-            url: str
-            password: SecretStr
+    class Warehouse(Block):
+        url: str
+        password: SecretStr
 
-        Warehouse(url="db.example", password="...").save("main")
-        Warehouse.load("main")
+    Warehouse(url="db.example", password="...").save("main")
+    Warehouse.load("main")
     """
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_describe_schema)
@@ -129,7 +129,9 @@ class Block(BaseModel, ABC):
         data = handler(self)
         if isinstance(data, dict):
             if (info.context or {}).get("include_secrets"):
-                data.update({name: _revealed(getattr(self, name)) for name in data if _has_secrets(getattr(self, name))})
+                data.update(
+                    {name: _revealed(getattr(self, name)) for name in data if _has_secrets(getattr(self, name))}
+                )
             data["block_type_slug"] = self.get_block_type_slug()
         return data
 
@@ -160,10 +162,7 @@ class Block(BaseModel, ABC):
             return inspect.cleandoc(cls._code_example)
         name = _generic(cls).__name__
         variable = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-        return (
-            f"```python\nfrom {cls.__module__} import {name}\n\n"
-            f'{variable}_block = {name}.load("BLOCK_NAME")\n```'
-        )
+        return f'```python\nfrom {cls.__module__} import {name}\n\n{variable}_block = {name}.load("BLOCK_NAME")\n```'
 
     @classmethod
     def get_block_capabilities(cls) -> frozenset[str]:
@@ -308,7 +307,10 @@ class Block(BaseModel, ABC):
     @classmethod
     @dual()
     def load_from_ref(
-        cls, ref: str | UUID | dict[str, Any], validate: bool = True, client: Any = None  # noqa: ARG003
+        cls,
+        ref: str | UUID | dict[str, Any],
+        validate: bool = True,
+        client: Any = None,  # noqa: ARG003
     ) -> Self:
         """The block of an id, given as such or as `{"block_document_id": ...}`, or of `{"block_document_slug": ...}`.
 
@@ -318,9 +320,7 @@ class Block(BaseModel, ABC):
         return typing.cast("Self", _referred(cls, ref, validate))
 
     @classmethod
-    async def aload_from_ref(
-        cls, ref: str | UUID | dict[str, Any], validate: bool = True, client: Any = None
-    ) -> Self:
+    async def aload_from_ref(cls, ref: str | UUID | dict[str, Any], validate: bool = True, client: Any = None) -> Self:
         """As `load_from_ref`."""
         return typing.cast("Self", await cls.load_from_ref.aio(cls, ref, validate, client))  # type: ignore[attr-defined]
 

@@ -6,23 +6,31 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
-
 from prefect_nb.engine.commands import Busy
-
-from prefect_nb.exceptions import MissingResult, ResultCorrupt, SerializationError
-from prefect_nb.execution import logs, replay
+from prefect_nb.engine.task_run import describe
+from prefect_nb.exceptions import (
+    ConfigurationError,
+    InvalidNameError,
+    MissingResult,
+    ResultCorrupt,
+    SerializationError,
+    StoreUnavailable,
+)
+from prefect_nb.execution import keeping, keys, logs, replay
 from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.kept import KeptResult
+from prefect_nb.execution.transactions import UNSUPPORTED
 from prefect_nb.interfaces import Entry, KeyParts
+from prefect_nb.interfaces.key_locks import KeyLocks
 from prefect_nb.model.events import KeyComputed, apply
 from prefect_nb.model.fingerprint_parts import Part, Unhashable, combine, seal
 from prefect_nb.model.policies import DEFAULT, INPUTS, TASK_SOURCE
-from prefect_nb.model.states import Completed, State
+from prefect_nb.model.states import Completed, Failed, State
 
 if TYPE_CHECKING:
     from prefect_nb.execution.shapes import RecordingTask
 
+_BUSY = Busy()
 _LONGEST_SOURCE = 100_000
 
 
@@ -43,32 +51,59 @@ def look_up(execution: RecordingTask) -> State[Any] | Busy | None:
     Where it is not, the run takes the key, or is told that another run has it. A key that cannot be computed means no
     caching for this run, and a warning; never a weaker key.
     """
-    if execution.key_parts is not None:  # it has waited for its key
-        return _answer(execution, execution.key_parts)
-    task, run, home = execution.task, execution.run, execution.home
-    if home.settings.tasks_disable_caching:
-        return _no_key(execution, "caching is switched off by the setting tasks_disable_caching")
+    try:
+        if execution.key_parts is not None:  # it has waited for its key
+            return _answer(execution, execution.key_parts)
+        found = _key(execution)
+        if isinstance(found, str):
+            _no_key(execution, found)
+            return None
+        execution.cache_key, parts = found
+        run = execution.run
+        with execution.lock:
+            event = KeyComputed(run.id, now_us(), execution.cache_key, execution.expires_us())
+            execution.ledger.append(Entry(apply(run, event), event, run.flow_run_id), run.flow_run_id, execution)
+        return _answer(execution, parts)
+    except (ConfigurationError, InvalidNameError) as error:
+        return _unusable(error)
+
+
+def _unusable(error: Exception) -> State[Any]:
+    return Failed(message=f"Task run encountered an exception {describe(error)}", data=error)
+
+
+def _key(execution: RecordingTask) -> tuple[str, list[Part]] | str:
+    """The run's cache key and its parts, or why it has none.
+
+    Raises:
+        ConfigurationError: runs are to be kept apart, and nothing is there to lock with; or a storage key names what
+            there is not.
+    """
+    task, run = execution.task, execution.run
+    if execution.home.settings.tasks_disable_caching:
+        return "caching is switched off by the setting tasks_disable_caching"
+    policy = task.cache_policy
+    if policy.isolation_level == "SERIALIZABLE" and policy.lock_manager is None:
+        raise ConfigurationError(UNSUPPORTED)
+    if task.result_storage_key is not None:
+        key = keeping.storage_key(execution)
+        return key, [Part("custom", "result_storage_key", seal("custom", key.encode()).hex(), {"value": key[:200]})]
     try:
         flow_parameters = execution.scope.parameters if execution.scope is not None else {}
         context = TaskKeyContext(task, run, execution.parameters)
-        policy = task.cache_policy
         if execution.scope is not None and execution.scope.across_runs and policy == DEFAULT:
             policy = INPUTS + TASK_SOURCE
         resolved = policy.resolve(context, execution.parameters, flow_parameters)
     except Exception as error:
-        return _no_key(execution, _warn_no_key(execution, error))
+        return _warn_no_key(execution, error)
     if resolved is None:
-        return _no_key(execution, "its cache policy made no key")
+        return "its cache policy made no key"
     key, parts = resolved
     if not any(part.kind in ("source", "custom") for part in parts):
         # Inputs alone name no task: two tasks called with equal inputs must not get each other's results.
         parts = [*parts, Part("task", task.name, seal("task", task.name.encode()).hex())]
         key = combine(parts)
-    execution.cache_key = key
-    with execution.lock:
-        event = KeyComputed(run.id, now_us(), key, execution.expires_us())
-        execution.ledger.append(Entry(apply(run, event), event, run.flow_run_id), run.flow_run_id, execution)
-    return _answer(execution, parts)
+    return key, parts
 
 
 def _answer(execution: RecordingTask, parts: list[Part]) -> State[Any] | Busy | None:
@@ -84,7 +119,8 @@ def _answer(execution: RecordingTask, parts: list[Part]) -> State[Any] | Busy | 
                 execution.key_parts = parts
                 return _BUSY
             execution.key_held = key
-            hit, note = _find(execution, key)  # it may have been kept just before the key was free
+            hit, noted = _find(execution, key)  # it may have been kept just before the key was free
+            note = None if hit is not None else note or noted
     execution.key_parts = None
     sources = {} if hit is not None else _sources(parts)
     told = KeyParts(run.id, run.task_key, parts, hit is not None, note, sources)
@@ -137,10 +173,13 @@ def _sources(parts: list[Part]) -> dict[str, str]:
 
 def _find(execution: RecordingTask, key: str) -> tuple[State[Any] | None, str | None]:
     """What the key stands for; or None, and why what it stood for was not used."""
-    entry = execution.home.cache_entry(key)
-    if entry is None:
+    try:
+        reference = keeping.find(execution, key)
+    except StoreUnavailable as error:
+        logs.task_run_logger(execution.run, execution.task).warning("Nothing cached can be looked up: %s", error)
+        return None, f"its storage cannot be read: {error}"
+    if reference is None:
         return None, None
-    reference = replace(entry.result, source=entry.task_run_id)
     if reference.expires_us is not None and reference.expires_us <= now_us():
         return None, f"expired {reference.expires_us}"
     handle = KeptResult(reference, execution.home.results)
@@ -150,7 +189,8 @@ def _find(execution: RecordingTask, key: str) -> tuple[State[Any] | None, str | 
         logs.task_run_logger(execution.run, execution.task).warning(
             "The cached result of %r cannot be used and is computed again: %s", execution.run.name, error
         )
-        execution.home.forget_cache(key)
+        if keeping.indexes(execution):
+            execution.home.forget_cache(key)
         return None, f"damaged: {error}"
     return Completed(name="Cached", data=handle), None
 

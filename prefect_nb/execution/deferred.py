@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect_nb.exceptions import ConfigurationError, MissingResult, PrefectException, ResultCorrupt, SerializationError
-from prefect_nb.execution import drive, inputs, portal
+from prefect_nb.execution import drive, inputs, portal, secrets
 from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.context import _tags, current_flow, current_tags, current_task
 from prefect_nb.execution.futures import PrefectFuture
@@ -126,7 +126,9 @@ def defer(
             state.result()
     arguments = {name: inputs.resolve(value) for name, value in parameters.items()}
     flow, outer = current_flow.get(), current_task.get()
-    kept = home.results.put({"parameters": arguments, "tags": sorted(current_tags())}, "pickle")
+    kept = home.results.put(
+        {"parameters": secrets.sealed(home.cipher, arguments), "tags": sorted(current_tags())}, "pickle"
+    )
     now = now_us()
     scheduled = Scheduled(to_datetime(now))
     scheduled.state_details.deferred = True
@@ -243,7 +245,7 @@ class TaskWorker:
         kept = self.home.results.get(run.deferred)
         token = _tags.set(frozenset(kept["tags"]))
         try:
-            execution = TaskExecution(self.home, task, kept["parameters"], scope=None, persist=True)
+            execution = TaskExecution(self.home, task, secrets.unsealed(self.home.cipher, kept["parameters"]), scope=None, persist=True)
             execution.id, execution.run = run.id, run
             state: State[Any] = (
                 portal.run_sync(drive.awaiting(execution)) if task.isasync else drive.blocking(execution)

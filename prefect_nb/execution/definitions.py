@@ -6,8 +6,9 @@ import datetime
 import hashlib
 import inspect
 import re
+import string
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from prefect_nb.exceptions import InvalidNameError
 
 _FORBIDDEN = re.compile(r"[/%&><]")
 _MAX_DELAYS = 50
+# In a template: anything but plain `{parameter}`.
+_REACHES_IN = re.compile(r"\{[^{}]*[.\[:!]")
+_PRIVATE = re.compile(r"[.\[]\s*['\"]?_")
+_WIDE = re.compile(r"\d{4}")
 
 
 class FlowDefinition:
@@ -118,6 +123,20 @@ def retry_delays(retries: int, delays: float | list[float] | Callable[[int], lis
     return listed
 
 
+class _Template(string.Formatter):
+    """`str.format` without what is nobody's business in a name: private attributes, and names of any length."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        if _PRIVATE.search(field_name):
+            raise ValueError(f"A name's template may not use the private attribute in {{{field_name}}}.")
+        return super().get_field(field_name, args, kwargs)
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        if _WIDE.search(format_spec) and not isinstance(value, datetime.date | datetime.time):
+            raise ValueError(f"A name's template may not ask for a width such as {format_spec!r}.")
+        return super().format_field(value, format_spec)
+
+
 def templated_name(template: Any, parameters: dict[str, Any], option: str) -> str:
     """A run's name from a template over the parameters, or from a callable.
 
@@ -135,6 +154,8 @@ def templated_name(template: Any, parameters: dict[str, Any], option: str) -> st
         raise TypeError(f"Expected string or callable for `{option}`; got {type(template).__name__} instead.")
     now = datetime.datetime.now(datetime.UTC)
     try:
+        if _REACHES_IN.search(template):
+            return _Template().vformat(template, (), {"date": now, **parameters})
         return template.format(**{"date": now, **parameters})
     except (KeyError, IndexError, AttributeError) as error:
         raise ValueError(f"`{option}` {template!r} cannot be filled in: {error!r} is no parameter.") from None

@@ -14,14 +14,16 @@ from prefect_nb.engine import commands as c
 from prefect_nb.engine.flow_run import FlowPlan, Steps, flow_run, judge_return
 from prefect_nb.exceptions import (
     CancelledRun,
+    ConfigurationError,
     FlowRunTimeoutError,
     ParameterTypeError,
+    Pause,
     RunCancelled,
     SerializationError,
     StorageFull,
     StoreUnavailable,
 )
-from prefect_nb.execution import hooks, inputs, interrupts, logs, pump
+from prefect_nb.execution import hooks, inputs, interrupts, logs, pausing, pump, transactions
 from prefect_nb.execution.calls import call_awaiting, call_blocking
 from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.context import FlowRunContext, current_flow, current_task
@@ -31,9 +33,9 @@ from prefect_nb.execution.ids import new_id
 from prefect_nb.execution.kept import KeptResult
 from prefect_nb.execution.recorder import created, moved, stamp
 from prefect_nb.execution.scope import Scope
-from prefect_nb.interfaces import Entry, RunQuery
+from prefect_nb.interfaces import Entry, Request, RunQuery
 from prefect_nb.model.runs import FlowRun, TaskRun
-from prefect_nb.model.states import TERMINAL_STATES, Failed, State, StateType
+from prefect_nb.model.states import TERMINAL_STATES, Failed, State, StateType, Suspended
 
 if TYPE_CHECKING:
     from prefect_nb.execution.shapes import Surroundings
@@ -75,6 +77,11 @@ class FlowExecution:
         self.run = run
         self.parameters = parameters
         self.scope = scope
+        if flow.result_storage is not None:
+            scope.result_storage = flow.result_storage
+        if flow.result_serializer is not None:
+            scope.result_serializer = flow.result_serializer
+        scope.on_wish = self.carry_out
         self.parent = parent
         self.wait_for = wait_for
         self.dummy = parent_task_run
@@ -84,6 +91,7 @@ class FlowExecution:
         self.state: State[Any] | None = None
         self.fatal: BaseException | None = None
         self.returned: Any = None
+        self.pause: Pause | None = None
         self.proposed: State[Any] | None = None
         self.proposed_at = 0
         self.lock = threading.Lock()
@@ -118,6 +126,9 @@ class FlowExecution:
             case c.Conclude(value):
                 self.wait_for_children_here()
                 return self.conclude(value)
+            case c.Leave(pause):
+                self.wait_for_children_here()
+                return self.leave(pause)
             case c.AwaitUpstream():
                 for item, _ in self.upstream():
                     if isinstance(item, PrefectFuture):
@@ -139,6 +150,9 @@ class FlowExecution:
             case c.Conclude(value):
                 await self.wait_for_children()
                 return self.conclude(value)
+            case c.Leave(pause):
+                await self.wait_for_children()
+                return self.leave(pause)
             case c.AwaitUpstream():
                 import asyncio
 
@@ -202,7 +216,7 @@ class FlowExecution:
                 moved(self.ledger, self.run, state, self.run.id, taken_over=resumed, holder=self)
             self.state = state
         self._mirror(state)
-        if state.is_final():
+        if state.is_final() or state.is_paused():  # others act upon it from now on
             self.ledger.commit(flow_run_id=self.run.id)
         return state
 
@@ -325,7 +339,11 @@ class FlowExecution:
         return self.settle(items.outcome)
 
     def _enter(self) -> tuple[Any, ...]:
+        outer = current_task.get()
+        # What the task run's body calls by way of this flow is part of its transaction, too.
+        around = transactions.active.set(transactions.get_transaction()) if outer is not None else None
         return (
+            around,
             current_flow.set(FlowRunContext(self)),
             current_task.set(None),
             logs.log_prints.set(self.log_prints),
@@ -333,7 +351,9 @@ class FlowExecution:
         )
 
     def _leave(self, tokens: tuple[Any, ...]) -> None:
-        flow, task, prints, sink = tokens
+        around, flow, task, prints, sink = tokens
+        if around is not None:
+            transactions.active.reset(around)
         current_flow.reset(flow)
         current_task.reset(task)
         logs.log_prints.reset(prints)
@@ -404,6 +424,22 @@ class FlowExecution:
         if interrupted:
             raise RunCancelled(self.scope.reason)
 
+    def carry_out(self, wish: Request) -> None:
+        """Before a task run starts: pause or suspend, as somebody asked from outside."""
+        pausing.carry_out(self, wish)
+
+    def leave(self, pause: Pause) -> c.Stopped | None:
+        """The body was left in order to wait; every child has ended."""
+        stopped = self.stopped()
+        if stopped is None:
+            pause.state = pause.state or Suspended()
+            pause.state.state_details.pause_reschedule = True  # whoever resumes it starts it anew
+            self.pause = pause
+            pausing.suspended_here[self.run.id] = self.flow
+            with logs.sent_to(self.ledger.log):
+                pausing.warn_of_lost_results(self)
+        return stopped
+
     def timed_out(self) -> Exception:
         """The exception that stands for a timeout."""
         return FlowRunTimeoutError(f"Flow run exceeded timeout of {self.flow.timeout_seconds} second(s)")
@@ -421,10 +457,10 @@ class FlowExecution:
 
     def keep(self, value: Any) -> Any:
         """Keep the flow's result. Where it cannot be kept: a warning, or in a durable flow a Failed state."""
-        serializer = self.flow.result_serializer or self.home.settings.results_default_serializer
         try:
-            return KeptResult(self.home.results.put(value, serializer, None), self.home.results, value)
-        except (SerializationError, StorageFull) as error:
+            store = self.home.result_store(self.scope.result_storage)
+            return KeptResult(store.put(value, self.scope.result_serializer), self.home.results, value)
+        except (SerializationError, StorageFull, StoreUnavailable, ConfigurationError) as error:
             if self.scope.durable:
                 return Failed(message=str(error), data=error)
             logs.flow_run_logger(self.run, self.flow).warning("The flow's result was not kept: %s", error)
@@ -445,9 +481,13 @@ class FlowExecution:
         Raises:
             KeyboardInterrupt: the user interrupted the run.
             CancelledRun: somebody cancelled it.
+            Pause: it was suspended.
         """
         state = self.state
         assert state is not None
+        if self.pause is not None and state.is_paused():
+            self.pause.state = state
+            raise self.pause
         if self.fatal is not None:
             if not self.scope.stopping:
                 raise self.fatal

@@ -161,32 +161,38 @@ def _find(value: Any, allowed: bool, found: list[tuple[Any, bool]], seen: set[in
                 _find(child, allowed, found, seen)
 
 
-def resolve(value: Any) -> Any:
+def resolve(value: Any, stays: Callable[[Any], bool] | None = None) -> Any:
     """`value` with finished futures and states replaced by their values, and marks taken off.
 
     An allowed failure is replaced by its exception.
+
+    Args:
+        value: what to search.
+        stays: says of the handle of a value kept elsewhere that it takes the value's place.
     """
     if not has_special(value):
         return value
-    return _resolve(value, False)
+    return _resolve(value, False, stays)
 
 
-def _resolve(value: Any, allowed: bool) -> Any:
+def _resolve(value: Any, allowed: bool, stays: Callable[[Any], bool] | None) -> Any:
     if isinstance(value, quote):
         return value.value
     if isinstance(value, opaque):
         inner = value.value
-        return _value_of(inner, allowed) if isinstance(inner, PrefectFuture | State) else inner
+        return _value_of(inner, allowed, stays) if isinstance(inner, PrefectFuture | State) else inner
     if isinstance(value, PrefectFuture | State):
-        return _value_of(value, allowed)
+        return _value_of(value, allowed, stays)
     if isinstance(value, Annotation):
-        return _resolve(value.value, allowed or isinstance(value, allow_failure))
-    return replace(value, is_special, lambda part: _resolve(part, allowed))
+        return _resolve(value.value, allowed or isinstance(value, allow_failure), stays)
+    return replace(value, is_special, lambda part: _resolve(part, allowed, stays))
 
 
-def _value_of(item: Any, allowed: bool) -> Any:
+def _value_of(item: Any, allowed: bool, stays: Callable[[Any], bool] | None) -> Any:
     state: State[Any] = item.state if isinstance(item, PrefectFuture) else item
-    return state.value(raise_on_failure=not allowed)
+    if stays is not None and state.is_completed() and stays(state.data):
+        return state.data
+    return state.result(raise_on_failure=not allowed)
 
 
 def resolve_futures_to_states(value: Any) -> Any:

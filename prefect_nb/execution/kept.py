@@ -34,6 +34,28 @@ class KeptResult(ResultHandle):
         return f"KeptResult(sha256={self.reference.sha256[:12]!r}, size={self.reference.size})"
 
 
+class KeptElsewhere:
+    """Stands for a kept result in a call that is carried to another process, which reads it there."""
+
+    __slots__ = ("reference",)
+
+    def __init__(self, reference: ResultReference) -> None:
+        self.reference = reference
+
+    def get(self) -> Any:
+        """The value.
+
+        Raises:
+            MissingResult, ResultCorrupt: it cannot be read.
+        """
+        return results_here().get(self.reference)
+
+
+def results_here() -> ResultStore:
+    """The results of the home that this code belongs to; `home` says how to find it."""
+    raise MissingResult("There is no home here to read a kept result from.")
+
+
 class NotKept(ResultHandle):
     """Stands where a run of another process completed and its value was not kept."""
 

@@ -12,13 +12,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
-from typing import Any, Protocol
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prefect_nb.exceptions import PrefectException
 from prefect_nb.execution.ledger import Ledger
 from prefect_nb.interfaces.history import Entry
 from prefect_nb.interfaces.key_locks import KeyLocks
+
+if TYPE_CHECKING:
+    from prefect_nb.execution.transactions import BaseTransaction
 
 logger = logging.getLogger("prefect_nb.keys")
 
@@ -36,6 +39,10 @@ class Wanting(Protocol):
     """It is to compute without taking the key, because waiting might never end."""
     body_thread: int | None
     """Where its body is, while it has a key."""
+    held_around: frozenset[str]
+    """The keys that the runs around it compute."""
+    enclosing: BaseTransaction | None
+    """The transaction it is part of."""
 
 
 class _Waiter:
@@ -44,7 +51,7 @@ class _Waiter:
     def __init__(self, run: Wanting, wake: Callable[[], None]) -> None:
         self.run = run
         self.wake = wake
-        self.held = held.get()
+        self.held = run.held_around
         self.since = time.monotonic()
 
 
@@ -112,8 +119,7 @@ class KeyTable:
             if claim is None or claim.owner is run:
                 return False
             waiter = _Waiter(run, wake)
-            blocks_owner = thread is not None and claim.owner is not None and claim.owner.body_thread == thread
-            if blocks_owner or (waiter.held and self._is_circle(key, waiter.held)):
+            if _hinders(run, claim.owner, thread) or (waiter.held and self._is_circle(key, waiter.held)):
                 run.alone = True
                 return False
             claim.waiters.append(waiter)
@@ -225,6 +231,28 @@ class KeyTable:
                     self._poller = None
                     return
             _wake(woken)
+
+
+def enter(run: Wanting, key: str) -> Token[frozenset[str]]:
+    """The run's body, which computes the key, is about to be called here."""
+    run.body_thread = threading.get_ident()
+    return held.set(run.held_around | {key})
+
+
+def leave(run: Wanting, token: Token[frozenset[str]]) -> None:
+    """The body is over."""
+    run.body_thread = None
+    held.reset(token)
+
+
+def _hinders(run: Wanting, owner: Wanting | None, thread: int | None) -> bool:
+    """Whether the owner cannot end as long as the run waits."""
+    if owner is None:
+        return False
+    if thread is not None and owner.body_thread == thread:
+        return True
+    inside, other = run.enclosing, owner.enclosing
+    return inside is not None and other is not None and inside.root is other.root
 
 
 def _impatient(claim: _Claim) -> list[_Waiter]:

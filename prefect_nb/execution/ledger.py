@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from prefect_nb.exceptions import Fenced, StorageFull, StoreUnavailable
 from prefect_nb.execution.secrets import without_secrets
 from prefect_nb.interfaces import CacheEntry, Entry, KeyParts, LogLine, MetricPoint, Observer, Store
@@ -292,6 +294,9 @@ class Ledger:
             return
         logs = self._logs
         lines = [logs.popleft() for _ in range(len(logs))]
+        if redaction.known:
+            # Lines from other processes, which may not know what is secret here.
+            lines = [replace(line, message=redaction.redact_known(line.message)) for line in lines]
         try:
             self._store.write_logs(lines)
         except Exception as error:

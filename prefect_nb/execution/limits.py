@@ -84,6 +84,10 @@ class Hold:
             seconds, self.late = min(waits, key=lambda pair: pair[0])
             self.deadline = time.monotonic() + seconds
 
+    def is_given_up(self) -> bool:
+        """Whether nobody wants it any more."""
+        return self.given_up
+
     def check(self) -> None:
         """Raise why the slots are not held."""
         if self.error is not None:
@@ -271,12 +275,12 @@ class Limits:
     def _try(self, hold: Hold, dead: Collection[UUID]) -> float | None:
         """Ask the store once. Seconds until decay alone makes room, if that is known."""
         with hold.lock:
-            if hold.given_up:
+            if hold.is_given_up():
                 return None
             hold.may_hold = not hold.claim.decaying
         answer = self._store.take(hold.claim, self._now(), now_us(), dead)
         with hold.lock:
-            given_up = hold.given_up
+            given_up = hold.is_given_up()
             hold.may_hold = hold.may_hold and answer.granted
         if answer.granted and given_up:
             with self._changed:

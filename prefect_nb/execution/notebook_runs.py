@@ -20,7 +20,7 @@ from prefect_nb.bodies.cell_loop import TIMEOUT_GRACE, CellLoop, Stop
 from prefect_nb.bodies.cells import Cell, End, How, pending_cells
 from prefect_nb.bodies.document import Document, Notebook
 from prefect_nb.exceptions import KernelDied, NotebookError, PrefectException
-from prefect_nb.execution import attachment, logs
+from prefect_nb.execution import attachment, block_documents, logs
 from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.context import current_flow
 from prefect_nb.execution.flow_runs import CANCEL_GRACE_SECONDS, FlowExecution
@@ -43,6 +43,12 @@ _EVERYTHING = "parameters"
 
 class SourceDefault(str):
     """The source of a parameter's default that only the kernel can evaluate; it stands for "not given"."""
+
+    __slots__ = ()
+
+
+class SecretText(str):
+    """The annotation of a parameter whose value is kept secret; in the notebook it is pydantic's `SecretStr`."""
 
     __slots__ = ()
 
@@ -108,7 +114,7 @@ class NotebookBody:
             ParameterBindError, ParameterTypeError: as `model.notebook_parameters.check_parameters`.
         """
         free = self.document.parameters is None
-        values = {name: value for name, value in parameters.items() if type(value) is not SourceDefault}
+        values = {name: _plain(value) for name, value in parameters.items() if type(value) is not SourceDefault}
         given = self.document.check(values.get(_EVERYTHING, {}) if free else self._given(values))
         return {_EVERYTHING: given} if free else {**values, **given}
 
@@ -154,6 +160,7 @@ class NotebookBody:
         notebook["metadata"]["papermill"]["output_path"] = run.output_path
         notebook["metadata"]["prefect_nb"] = {"flow_run_id": str(run.id), "flow_run_name": run.name}
         cells = pending_cells(notebook)
+        block_documents.learn_all(execution.home)
         runs = CellRuns(execution, cells)
         kernel = kernels.Kernel(
             self.kernel_name, self.folder, _environment(execution, self.document), self.startup_timeout_seconds
@@ -184,6 +191,7 @@ class CellRuns:
     """
 
     def __init__(self, execution: FlowExecution, cells: Iterable[Cell]) -> None:
+        self._home = execution.home
         self._ledger = execution.ledger
         self._scope = execution.scope
         self._flow_run_id = execution.run.id
@@ -217,6 +225,8 @@ class CellRuns:
         self._runs[cell.id] = self._moved(self._runs[cell.id], _STATES[end.how](end.message))
         if end.how != "completed":
             self._ended = end
+        # What was saved in the kernel is to be masked in the saved notebook.
+        block_documents.learn_all(self._home)
 
     def close(self) -> None:
         """Nothing more runs."""
@@ -308,6 +318,10 @@ def _environment(execution: FlowExecution, document: Document) -> dict[str, str]
     return environment
 
 
+def _plain(value: Any) -> Any:
+    return value.get_secret_value() if hasattr(value, "get_secret_value") else value
+
+
 def _same(value: Any, default: Any) -> bool:
     return value is default or (type(value) is type(default) and repr(value) == repr(default))
 
@@ -319,7 +333,8 @@ def _signature(parameters: list[NotebookParameter] | None) -> inspect.Signature:
 
 
 def _parameter(parameter: NotebookParameter) -> inspect.Parameter:
-    kind = annotation_type(parameter.annotation)
+    secret = (parameter.annotation or "").endswith("SecretStr")
+    kind = SecretText if secret else annotation_type(parameter.annotation)
     default: Any = inspect.Parameter.empty
     if parameter.default_source is not None:
         default = parameter.default if parameter.is_literal else SourceDefault(parameter.default_source)

@@ -15,8 +15,9 @@ from typing import Any
 from prefect_nb.engine import commands as c
 from prefect_nb.engine.task_run import is_going_on, is_over
 from prefect_nb.exceptions import Fenced, InvalidMove, RunCancelled
-from prefect_nb.execution import admission, blocking, portal, remote
+from prefect_nb.execution import admission, blocking, portal
 from prefect_nb.execution.futures import PrefectConcurrentFuture, PrefectFuture
+from prefect_nb.execution.journeys import Journey, leaves_in_place
 from prefect_nb.execution.scope import Scope
 from prefect_nb.execution.task_runs import TaskExecution
 from prefect_nb.execution.timeouts import call_later
@@ -54,7 +55,7 @@ _ELSEWHERE = object()
 class Pumped:
     """One task run on its way through a runner."""
 
-    __slots__ = ("context", "execution", "interrupt", "runner", "takes_turns", "turn_on")
+    __slots__ = ("context", "execution", "interrupt", "journey", "runner", "takes_turns", "turn_on")
 
     def __init__(self, execution: TaskExecution, runner: Runner, context: contextvars.Context) -> None:
         self.execution = execution
@@ -64,6 +65,8 @@ class Pumped:
         # What runs on a thread of the pool is Running from when the thread takes it up, not from when it joins the line.
         self.takes_turns = not runner.remote and not execution.task.isasync
         self.turn_on: int | None = None
+        # Likewise what runs on a worker elsewhere.
+        self.journey: Journey | None = None
 
     def advance(self, answer: Any = None, held: c.Command | None = None) -> None:
         """Give the engine an answer and go on until the next one has to come from elsewhere.
@@ -122,12 +125,64 @@ class Pumped:
             if self.takes_turns and command.state.is_running() and not self._has_turn():
                 self.runner.start(partial(self._turn, command), _nothing_more, self.execution.ledger.log)
                 return _ELSEWHERE
-            return self.execution.record(command.state)
-        if kind is c.CallBody and self._has_turn():
-            return self._call_stoppably()
+            if self.runner.remote and command.state.is_running() and self._sets_off(command):
+                return _ELSEWHERE
+            return self._recorded(command.state)
+        if kind is c.AwaitKey:
+            return _ELSEWHERE if self._waits_for_key() else self.execution.if_stopped()
+        if kind is c.CallBody:
+            if self._has_turn():
+                return self._call_stoppably()
+            if self.journey is not None:
+                return self.journey.outcome() or _ELSEWHERE
         if kind is c.CallBody or kind is c.Sleep or kind is c.AwaitUpstream or (kind is c.Admit and command.wait):
             return _ELSEWHERE if self._elsewhere(command) else self._immediate(command)
         return self._at_once(command)
+
+    def _sets_off(self, running: c.Record) -> bool:
+        """Whether the call is on its way to a worker now; if it has been taken up, or is not to begin, it is not."""
+        if self.journey is not None and self.journey.running is running:
+            return False
+        self.journey = None
+        if self.execution.stopped() is not None:
+            return False
+        self.journey = Journey(self, running)
+        self.journey.begin()
+        return True
+
+    def _recorded(self, state: State[Any]) -> State[Any]:
+        execution = self.execution
+        if state.is_final() and execution.transacts:
+            return self.context.copy().run(execution.record_here, state)
+        return execution.record(state)
+
+    def _waits_for_key(self) -> bool:
+        """Whether somebody will go on when it is worth looking the key up again."""
+        execution, key = self.execution, self.execution.cache_key
+        scope = execution.scope
+        assert scope is not None and key is not None
+        once = _Once()
+
+        def wake() -> None:
+            scope.stoppers.discard(wake)
+            if once.first():
+                self._look_again()
+
+        scope.stoppers.add(wake)
+        if execution.home.keys.wait(key, execution, wake) and execution.stopped() is None:
+            return True
+        scope.stoppers.discard(wake)
+        return not once.first()
+
+    def _look_again(self) -> None:
+        stopped = self.execution.if_stopped()
+        if stopped is None and self.takes_turns:
+            try:
+                self.runner.start(partial(self._turn, None), _nothing_more, self.execution.ledger.log)
+                return
+            except RuntimeError:  # no more threads: on this one then
+                pass
+        self.advance(stopped)
 
     def _has_turn(self) -> bool:
         return self.turn_on == threading.get_ident()
@@ -163,7 +218,10 @@ class Pumped:
         return True
 
     def _resolved(self) -> Any:
-        return self.context.copy().run(self.execution.resolve_upstream)
+        execution = self.execution
+        needs_values = not self.runner.remote or execution.plan.cached or execution.task.task_run_name is not None
+        stays = None if needs_values else partial(leaves_in_place, self.runner)
+        return self.context.copy().run(execution.resolve_upstream, stays)
 
     def _immediate(self, command: Any) -> Any:
         if type(command) is c.AwaitUpstream:
@@ -207,14 +265,11 @@ class Pumped:
 
     def _call(self) -> None:
         execution = self.execution
-        if self.runner.remote:
-            work = remote.work_of(execution)
-            self.runner.start(work, lambda outcome: self.advance(execution.settle(outcome)), execution.ledger.log)
-        elif execution.task.isasync:
+        if execution.task.isasync:
             # A copy: the attempt before may be still in its last step, in its own.
             portal.spawn(self._await_and_advance, self.context.copy())
 
-    def _turn(self, running: c.Command, _emit: Emit) -> c.Outcome:
+    def _turn(self, running: c.Command | None, _emit: Emit) -> c.Outcome:
         """On a thread of the pool: from Running to the end, or to where something has to be waited for."""
         # Not taken back at the end: after a delay the next turn may begin on another thread before this one is over. For
         # the same reason it gets a context of its own.

@@ -15,12 +15,14 @@ import msgspec
 
 from prefect_nb.engine.commands import Outcome, Stopped
 from prefect_nb.exceptions import RunCancelled, StorageFull, StoreUnavailable, TaskRunTimeoutError
-from prefect_nb.execution import attachment, logs, replay
+from prefect_nb.execution import attachment, block_documents, inputs, logs, replay
+from prefect_nb.execution.attempts import Around
 from prefect_nb.execution.calls import call_awaiting, call_blocking
 from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.context import FlowRunContext, TaskRunContext, _tags, current_flow, current_task
 from prefect_nb.execution.futures import wait
 from prefect_nb.execution.ids import new_id
+from prefect_nb.execution.kept import KeptElsewhere, KeptResult
 from prefect_nb.execution.timeouts import raise_in_thread
 from prefect_nb.interfaces import Emit, Work
 from prefect_nb.model.events import StateRecorded, apply
@@ -44,11 +46,13 @@ def work_of(execution: RecordingTask, running: State[Any]) -> Work:
         execution: the task run.
         running: the state that it will be in when a worker has taken the call up.
     """
+    # A body there may load a block; what it says comes back, and is masked here.
+    block_documents.learn_all(execution.home)
     scope = execution.scope
     assert scope is not None
     flow = execution.flow
     started = StateRecorded(execution.run.id, running.type, running.name, now_us(), new_id())
-    run = apply(execution.run, started)
+    run: Any = apply(execution.run, started)
     return RemoteCall(
         task=execution.task,
         run=run,
@@ -58,6 +62,8 @@ def work_of(execution: RecordingTask, running: State[Any]) -> Work:
         tags=frozenset(execution.run.tags) - execution.task.tags,
         log_prints=execution.log_prints,
         replayed=execution.cache_key is not None and execution.home.settings.tasks_replay_output,
+        may_refer=execution.plan.has_upstream,
+        around=Around(execution),
         comes_home=execution.persist,
         home=attachment.Origin(execution.home.settings, execution.home.host_id, os.getpid()),
         attachment=attachment.Attachment(
@@ -88,10 +94,17 @@ class RemoteCall:
 
     def __init__(self, **fields: Any) -> None:
         self.__dict__.update(fields)
+        self.refers = False
+        """Whether there are references to kept results among the parameters, to be read here."""
         self._interrupt: Callable[[], Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "parameters": aside.arguments(self.__dict__["parameters"])}
+        fields = self.__dict__
+        parameters = fields["parameters"]
+        if fields["may_refer"]:
+            parameters = inputs.replace(parameters, _is_kept, lambda part: KeptElsewhere(part.reference))
+        refers = parameters is not fields["parameters"]
+        return {**fields, "parameters": aside.arguments(parameters), "refers": refers}
 
     def __call__(self, emit: Emit) -> Outcome:
         """Call the body; never raises."""
@@ -106,6 +119,7 @@ class RemoteCall:
             with attachment.staying(fields.attachment, fields.home) as stay:
                 outcome = self._call()
                 _wait_for_children(stay)
+                fields.around.end(outcome)
             return outcome if seen is None else seen.added_to(outcome)
         finally:
             if seen is not None:
@@ -126,6 +140,7 @@ class RemoteCall:
             (logs.log_prints, fields.log_prints),
             (_tags, fields.tags),
             (current_task, TaskRunContext(inside)),
+            *fields.around.variables(),
         ]
         if fields.flow_run is not None:
             around: Any = RemoteRun(fields.flow_run, fields.flow_parameters)
@@ -135,6 +150,8 @@ class RemoteCall:
     def _call(self) -> Outcome:
         fields: Any = self
         task, timeout = fields.task, fields.task.timeout_seconds
+        if fields.refers:
+            fields.parameters = inputs.replace(fields.parameters, _is_elsewhere, KeptElsewhere.get)
         args, kwargs = task.signature.call_args(fields.parameters)
 
         def timed_out() -> Exception:
@@ -164,6 +181,14 @@ class RemoteCall:
             return await call_awaiting(body, timeout, timed_out)
         finally:
             self._interrupt = None
+
+
+def _is_kept(part: Any) -> bool:
+    return type(part) is KeptResult
+
+
+def _is_elsewhere(part: Any) -> bool:
+    return type(part) is KeptElsewhere
 
 
 def _wait_for_children(stay: attachment.Stay) -> None:

@@ -26,73 +26,17 @@ from uuid import UUID
 import msgspec
 
 from prefect_nb.exceptions import NotResumable, ObjectNotFound
-from prefect_nb.execution import clock, inputs, resuming
-from prefect_nb.execution.futures import PrefectFuture
+from prefect_nb.execution import clock, resuming
+from prefect_nb.execution.again import Again, name_of
 from prefect_nb.interfaces import RunQuery, Store
-from prefect_nb.model.fingerprint_parts import Unhashable
 from prefect_nb.model.runs import FlowRun, TaskRun
 from prefect_nb.model.states import StateType
 
 if TYPE_CHECKING:
-    from prefect_nb.execution.scope import Scope
-    from prefect_nb.execution.shapes import RecordingTask, Surroundings
+    from prefect_nb.execution.shapes import Surroundings
 
 _EVERY = -1
 _OUTSIDE = "__parents__"
-
-
-class Again(msgspec.Struct, frozen=True):
-    """What of a flow run is computed anew. Sub-flow runs of it follow the same."""
-
-    unfit: frozenset[UUID] = frozenset()
-    """Task runs (those that stand for sub-flow runs included) that are not taken over."""
-    renewed: frozenset[UUID] = frozenset()
-    """Those of them that completed, and that the cache may not answer either: named, or computed from what is unfit."""
-    named: tuple[UUID, ...] = ()
-    unfinished: dict[tuple[UUID | None, str, str], TaskRun] = {}
-    """Task runs that did not complete, by flow run, name in the code, and dynamic key: their code may have changed."""
-
-    def unfinished_run(self, scope: Scope, task_key: str, dynamic_key: str) -> TaskRun | None:
-        """The run of an earlier version of this task that stands at this place and did not complete."""
-        found = self.unfinished.get((scope.flow_run_id, _name_of(task_key), dynamic_key))
-        return scope.previous.pop((found.task_key, dynamic_key), None) if found is not None else None
-
-    def may_reuse(self, execution: RecordingTask) -> bool:
-        """Whether a completed run may be taken over: it is not unfit, and its arguments are what they were."""
-        return execution.run.id not in self.unfit and not _arguments_differ(execution)
-
-
-def _name_of(task_key: str) -> str:
-    """The part of a task's key that its code does not change."""
-    return task_key.rpartition("-")[0]
-
-
-def _arguments_differ(execution: RecordingTask) -> bool:
-    for name, value in execution.parameters.items():
-        if inputs.has_special(value):
-            before = {source.get("id") for source in execution.run.task_inputs.get(name, ())}
-            if before != {str(_run_of(item)) for item, _ in inputs.find(value)}:
-                return True
-    known = execution.home.store.key_parts(execution.run.id)
-    if known is None:
-        return False
-    from prefect_nb.model.fingerprints import value_part  # slow to import
-
-    for part in known.parts:
-        value = execution.parameters.get(part.name)
-        if part.kind != "input" or inputs.has_special(value):
-            continue
-        try:
-            if part.name not in execution.parameters or value_part("input", part.name, value).digest != part.digest:
-                return True
-        except Unhashable:
-            return True
-    return False
-
-
-def _run_of(item: Any) -> UUID | None:
-    run: UUID | None = item.task_run_id if isinstance(item, PrefectFuture) else item.state_details.task_run_id
-    return run
 
 
 class Members(msgspec.Struct, frozen=True):
@@ -153,7 +97,7 @@ def plan(below: Members, named: Sequence[UUID] = ()) -> Again:
     for run in open_or_failed:
         spread(run.id, anew=False)
     completed = (id for id in renewed if runs[id].state_type is StateType.COMPLETED)
-    places = {(run.flow_run_id, _name_of(run.task_key), run.dynamic_key): run for run in open_or_failed}
+    places = {(run.flow_run_id, name_of(run.task_key), run.dynamic_key): run for run in open_or_failed}
     return Again(frozenset(unfit), frozenset(completed), tuple(named), places)
 
 
@@ -258,7 +202,7 @@ def named(below: Members, run: FlowRun, task: str | UUID) -> list[UUID]:
 
 
 def _function(task_key: str) -> str:
-    return _name_of(task_key).rpartition(".")[2]
+    return name_of(task_key).rpartition(".")[2]
 
 
 def _begin(home: Surroundings, run: FlowRun, again: Again) -> Begun:

@@ -26,6 +26,7 @@ from prefect_nb.engine.commands import Outcome, Returned
 from prefect_nb.exceptions import MissingResult, ResultCorrupt, SerializationError, StorageFull, StoreUnavailable
 from prefect_nb.execution.clock import now_us
 from prefect_nb.interfaces import LogLine, ResultStore
+from prefect_nb.model.redaction import redact_texts
 from prefect_nb.model.runs import ResultReference
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Outputs:
         self._name = name
         self._around = _watched.get()
         self._items: list[tuple[Any, ...]] = []
+        self._places: dict[str | None, int] = {}
         self._room = LIMIT_BYTES
         self._truncated = False
         self._lock = threading.Lock()
@@ -88,19 +90,26 @@ class Outputs:
         if self._around is not None:
             self._around.text(kind, text)
 
-    def display(self, data: Any, metadata: Any) -> None:
-        """A bundle was displayed."""
+    def display(self, data: Any, metadata: Any, place: str | None = None, update: bool = False) -> None:
+        """A bundle was displayed; or one displayed before at this place has become another."""
         encoded = msgspec.json.encode((data, metadata or {}), enc_hook=str)
         with self._lock:
-            if self._fits(len(encoded)):
+            if update:
+                number = self._places.get(place)
+                if number is not None:
+                    self._items[number] = ("display", encoded)
+            elif self._fits(len(encoded)):
+                if place is not None:
+                    self._places[place] = len(self._items)
                 self._items.append(("display", encoded))
         if self._around is not None:
-            self._around.display(data, metadata)
+            self._around.display(data, metadata, place, update)
 
     def clear(self) -> None:
         """The output so far was cleared."""
         with self._lock:
             self._items.clear()
+            self._places.clear()
             self._room, self._truncated = LIMIT_BYTES, False
         if self._around is not None:
             self._around.clear()
@@ -151,8 +160,8 @@ def watch(execution: RecordingTask) -> Outputs | None:
     """Listen to a body until the outputs are closed; None where the settings do not want it."""
     if not execution.home.settings.tasks_replay_output:
         return None
-    execution.outputs = Outputs(execution.run.name)
-    return execution.outputs
+    execution.outputs = outputs = Outputs(execution.run.name)
+    return outputs
 
 
 def keep(outputs: Outputs | Shown, reference: ResultReference, results: ResultStore) -> ResultReference:
@@ -161,7 +170,7 @@ def keep(outputs: Outputs | Shown, reference: ResultReference, results: ResultSt
     if shown is None:
         return reference
     try:
-        kept = results.put(msgspec.to_builtins(shown), _SERIALIZER, reference.expires_us)
+        kept = results.put(redact_texts(msgspec.to_builtins(shown)), _SERIALIZER, reference.expires_us)
     except (SerializationError, StorageFull, StoreUnavailable) as error:
         logger.debug("What %s showed was not kept: %s", shown.by, error)
         return reference
@@ -287,7 +296,8 @@ def _tap_displays(publisher: Any) -> Callable[[], None]:
     def tapped_publish(data: Any, metadata: Any = None, *args: Any, **options: Any) -> Any:
         outputs = _watched.get()
         if outputs is not None:
-            outputs.display(data, metadata)
+            place = (options.get("transient") or {}).get("display_id")
+            outputs.display(data, metadata, place, bool(options.get("update")))
         return publish(data, metadata, *args, **options)
 
     def tapped_clear(*args: Any, **options: Any) -> Any:

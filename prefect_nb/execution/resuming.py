@@ -6,8 +6,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from prefect_nb.exceptions import NotResumable, ObjectNotFound, RecoveryLimit
-from prefect_nb.execution import clock
+from prefect_nb.exceptions import FlowPauseTimeout, NotResumable, ObjectNotFound, RecoveryLimit
+from prefect_nb.execution import clock, pausing
 from prefect_nb.execution.kept import KeptResult
 from prefect_nb.execution.recorder import moved
 from prefect_nb.execution.scope import Scope
@@ -24,17 +24,21 @@ TaskRuns = dict[tuple[str, str], TaskRun]
 """Task runs by task key and dynamic key."""
 
 
-def take_over(home: Surroundings, flow_run_id: UUID, force: bool) -> tuple[FlowRun, TaskRuns]:
-    """Claim a run that has ended badly, or by force one that has not ended; with its task runs from before.
+def take_over(
+    home: Surroundings, flow_run_id: UUID, force: bool, run_input: dict[str, Any] | None = None
+) -> tuple[FlowRun, TaskRuns]:
+    """Claim a run that has ended badly or is suspended, or by force one that has not ended; with its task runs from before.
 
     Raises:
-        ObjectNotFound, NotResumable, RecoveryLimit: as `Flow.resume`.
+        ObjectNotFound, NotResumable, RecoveryLimit, Fenced, FlowPauseTimeout, RuntimeError: as `Flow.resume`.
     """
     run = home.store.flow_run(flow_run_id)
     if run is None:
         raise ObjectNotFound(f"There is no flow run {flow_run_id}.")
     if run.state_type is StateType.COMPLETED:
         raise NotResumable(f"Flow run {run.name!r} completed; there is nothing to resume. Start a new run instead.")
+    if pausing.is_suspended(run):
+        return _go_on(home, run, run_input)
     if not run.is_final and not force:
         raise NotResumable(
             f"Flow run {run.name!r} is {run.state_name}, and its process lives. "
@@ -45,17 +49,41 @@ def take_over(home: Surroundings, flow_run_id: UUID, force: bool) -> tuple[FlowR
     recoveries = 1 if run.recoveries and _got_further(home, run) else run.recoveries + 1
     if run.state_type is StateType.CRASHED and recoveries > home.settings.recovery_limit:
         message = f"The run crashed {recoveries} times without getting further."
-        home.ledger.own(run.id, run.epoch)
-        state: State[Any] = Failed(name=GIVEN_UP, message=message)
-        moved(home.ledger, run, state, run.id, taken_over=True)
-        home.ledger.commit(flow_run_id=run.id)
-        home.ledger.disown(run.id)
+        _end(home, run, Failed(name=GIVEN_UP, message=message))
         raise _given_up(run)
     return _claim(home, run, recoveries)
 
 
+def _go_on(home: Surroundings, run: FlowRun, run_input: dict[str, Any] | None) -> tuple[FlowRun, TaskRuns]:
+    """Claim a suspended run and keep the answer it waited for."""
+    try:
+        response = pausing.check_answer(home, run, run_input)
+    except FlowPauseTimeout:
+        end_suspended(home, run, Failed(message="The flow was paused and never resumed."))
+        raise
+    claimed, previous = _claim(home, run, run.recoveries)
+    pausing.note_answer(home, run, response)
+    return claimed, previous
+
+
+def end_suspended(home: Surroundings, run: FlowRun, state: State[Any]) -> None:
+    """End a run that waits without a process.
+
+    Raises:
+        Fenced: somebody resumed it just now.
+    """
+    _end(home, home.store.claim(run.id, home.owner_id, clock.now_us(), run.recoveries, run.epoch), state)
+
+
+def _end(home: Surroundings, run: FlowRun, state: State[Any]) -> None:
+    home.ledger.own(run.id, run.epoch)
+    moved(home.ledger, run, state, run.id, taken_over=True)
+    home.ledger.commit(flow_run_id=run.id)
+    home.ledger.disown(run.id)
+
+
 def _claim(home: Surroundings, run: FlowRun, recoveries: int) -> tuple[FlowRun, TaskRuns]:
-    claimed = home.store.claim(run.id, home.owner_id, clock.now_us(), recoveries)
+    claimed = home.store.claim(run.id, home.owner_id, clock.now_us(), recoveries, run.epoch)
     return claimed, task_runs_before(home, run.id)
 
 

@@ -16,9 +16,9 @@ from prefect_nb.model.runs import TaskRun
 from prefect_nb.model.states import State
 
 if TYPE_CHECKING:
-    from prefect_nb.execution.repairing import Again
+    from prefect_nb.execution.again import Again
     from prefect_nb.execution.futures import PrefectFuture
-    from prefect_nb.interfaces import Runner
+    from prefect_nb.interfaces import Request, Runner
 
 _TRACKED_VALUES = 512
 _UNTRACKED = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented)})
@@ -45,6 +45,8 @@ class Scope:
         self.parent = parent
         self.across_runs: bool = parent is not None and parent.across_runs
         """Whether tasks with the default cache policy reuse results of other flow runs, too."""
+        self.result_storage: Any = None if parent is None else parent.result_storage
+        self.result_serializer: Any = None if parent is None else parent.result_serializer
         self.parameters: dict[str, Any] = {}
         """The flow's parameters, for cache policies that read them."""
         self.stop_reason: str | None = None
@@ -57,6 +59,10 @@ class Scope:
         """Completed sub-flow runs whose results were kept, by the same keys: a retry does not run them again."""
         self.again: Again | None = parent.again if parent is not None else None
         """On a retry or repair: what may not be taken over from before."""
+        self.pauses = 0
+        """How many pauses this attempt has come to."""
+        self.on_wish: Callable[[Request], None] | None = None
+        """Pauses or suspends the flow run, as somebody asked from outside."""
         self.threads: set[int] = set()
         # Locks of their own: workers and the submitting thread would otherwise stand in each other's way.
         self._threads_lock = threading.Lock()
@@ -127,6 +133,7 @@ class Scope:
         """Before another attempt: its calls get the positions that those of the first had."""
         with self._counters_lock:
             self._counters.clear()
+            self.pauses = 0
 
     def position(self, parent: TaskRun | None, task_key: str) -> str:
         """The dynamic key of the next call of a task: how many came before, under the same parent.
@@ -138,6 +145,19 @@ class Scope:
             number = self._counters.get(key, 0)
             self._counters[key] = number + 1
         return str(number) if parent is None else f"{parent.dynamic_key}.{parent.task_key[-8:]}.{number}"
+
+    def wish(self, request: Request) -> None:
+        """Have `on_wish` called before the next task run or sub-flow run that the flow itself calls."""
+
+        def position(parent: TaskRun | None, task_key: str) -> str:
+            if parent is None:
+                self.__dict__.pop("position", None)
+                if self.on_wish is not None:
+                    self.on_wish(request)
+            return Scope.position(self, parent, task_key)
+
+        # In place of the method, so that task runs nobody wants to hold up need not look.
+        self.position = position  # type: ignore[method-assign]
 
     def track(self, value: Any, task_run_id: UUID) -> None:
         """Remember which task run a value came from."""

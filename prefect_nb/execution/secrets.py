@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from prefect_nb.interfaces import Cipher, Entry
@@ -40,8 +41,8 @@ def recorded_parameters(
         if not secrets and isinstance(value, str) and "Secret" in str(hints.get(name)):
             redaction.learn(value)
             shown[name] = redaction.MASK
-            continue
-        shown[name] = redaction.redact_values(plain)
+        else:
+            shown[name] = redaction.redact_values(plain)
         if secrets or shown[name] != plain:
             pickled = _pickled(value)
             if pickled is not None:
@@ -63,6 +64,34 @@ def all_parameters(cipher: Cipher, run: FlowRun) -> dict[str, Any]:
     return {**run.parameters, **{name: pickle.loads(pickled) for name, pickled in sealed.items()}}
 
 
+class Sealed(msgspec.Struct, frozen=True):
+    """A value with secrets, encrypted; it stands where the value would."""
+
+    text: str
+
+
+def sealed(cipher: Cipher, value: Any) -> Any:
+    """The value, encrypted if there are secrets in it: for what is kept in a file.
+
+    Raises:
+        SecretKeyError: it cannot be encrypted.
+    """
+    secrets = list(redaction.secrets_in(value))
+    for secret in secrets:
+        redaction.notice(secret)
+    data = _pickled(value) if secrets else None
+    return value if data is None else Sealed(cipher.encrypt(data))
+
+
+def unsealed(cipher: Cipher, value: Any) -> Any:
+    """What `sealed` was given.
+
+    Raises:
+        SecretKeyError: it cannot be decrypted.
+    """
+    return pickle.loads(cipher.decrypt(value.text)) if isinstance(value, Sealed) else value
+
+
 def without_secrets(entry: Entry) -> Entry:
     """An event without the secrets that are known: where it brings names, tags or a first message into the history."""
     event = entry.event
@@ -82,14 +111,10 @@ def without_secrets(entry: Entry) -> Entry:
 
 
 def _pickled(value: Any) -> bytes | None:
-    try:
-        return pickle.dumps(value)
-    except Exception:  # whatever a value's own hooks raise
-        pass
     import cloudpickle
 
     try:
         data: bytes = cloudpickle.dumps(value)
-    except Exception:
+    except Exception:  # whatever a value's own hooks raise
         return None
     return data

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
+from prefect_nb.engine.task_run import TaskPlan
+from prefect_nb.execution.attempts import Attempted
 from prefect_nb.execution.keys import KeyTable
 from prefect_nb.execution.ledger import Ledger
 from prefect_nb.execution.limits import Limits
-from prefect_nb.execution.replay import Outputs, Shown
 from prefect_nb.execution.scope import Scope
 from prefect_nb.interfaces import CacheEntry, Cipher, ResultStore, Store
+from prefect_nb.model.fingerprint_parts import Part
 from prefect_nb.model.runs import FlowRun, Run, TaskRun
 from prefect_nb.settings import Settings
 
@@ -28,6 +30,11 @@ class Surroundings(Protocol):
     settings: Settings
     cipher: Cipher
     keys: KeyTable
+
+    @property
+    def host_id(self) -> str:
+        """The machine this is."""
+        ...
 
     @property
     def owner_id(self) -> UUID:
@@ -72,16 +79,21 @@ class FlowShell(Protocol):
     task_runner: Any
 
 
-class RecordingTask(TaskShell, Protocol):
+class RecordingTask(Attempted, TaskShell, Protocol):
     """A task run with what is needed to record something of it."""
 
     home: Surroundings
     ledger: Ledger
     scope: Scope | None
     flow: Any
-    cache_key: str | None
-    outputs: Outputs | Shown | None
+    key_parts: list[Part] | None
+    """What its cache key was made of, while it waits for the key."""
+    alone: bool
+    body_thread: int | None
+    outputs: Any
     log_prints: bool
+    persist: bool
+    plan: TaskPlan
     lock: AbstractContextManager[Any]
 
     def expires_us(self) -> int | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,21 @@ from msgspec.structs import replace
 
 from prefect_nb.engine import commands as c
 from prefect_nb.engine.task_run import Steps, TaskPlan, describe, failed_attempts, task_run
-from prefect_nb.exceptions import InvalidMove, RunCancelled, SerializationError, StorageFull, TaskRunTimeoutError
-from prefect_nb.execution import admission, caching, hooks, inputs, logs, portal, replay
+from prefect_nb.exceptions import Fenced, InvalidMove, PrefectException, RunCancelled, TaskRunTimeoutError
+from prefect_nb.execution import (
+    admission,
+    attempts,
+    blocking,
+    caching,
+    hooks,
+    inputs,
+    keeping,
+    keys,
+    logs,
+    portal,
+    replay,
+    transactions,
+)
 from prefect_nb.execution.calls import call_awaiting, call_blocking
 from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.context import TaskRunContext, current_flow, current_tags, current_task
@@ -28,8 +41,9 @@ from prefect_nb.execution.recorder import clean, created, moved, stamp
 from prefect_nb.execution.scope import Scope
 from prefect_nb.interfaces import Entry
 from prefect_nb.model.events import Renamed, apply
+from prefect_nb.model.fingerprint_parts import Part
 from prefect_nb.model.runs import TaskRun
-from prefect_nb.model.states import Failed, State, StateType
+from prefect_nb.model.states import State, StateType
 
 if TYPE_CHECKING:
     from prefect_nb.execution.limits import Hold
@@ -51,9 +65,10 @@ class TaskExecution:
     """
 
     __slots__ = (
-        "abandoned", "args", "cache_key", "dynamic_key", "fatal", "flow", "future", "hold", "home", "id", "ledger",
-        "lock", "log_prints", "note", "outputs", "parameters", "parent", "persist", "plan", "proposed", "proposed_at",
-        "returned", "run", "scope", "state", "steps", "task", "wait_for",
+        "abandoned", "alone", "args", "body_thread", "cache_key", "dynamic_key", "enclosing", "fatal", "held_around", "flow",
+        "future", "hold", "home", "id", "key_held", "key_parts", "ledger", "lock", "log_prints", "note",
+        "outputs", "parameters", "parent", "persist", "plan", "proposed", "proposed_at", "returned", "run",
+        "scope", "state", "steps", "task", "transaction", "wait_for",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +105,12 @@ class TaskExecution:
         self.fatal: BaseException | None = None
         self.returned: Any = _NOT_SET
         self.cache_key: str | None = None
+        self.key_parts: list[Part] | None = None
+        self.key_held: str | None = None
+        self.alone = False
+        self.body_thread: int | None = None
+        self.held_around = keys.held.get()
+        self.transaction: attempts.AttemptTransaction | None = None
         self.note: str | None = None
         self.outputs: replay.Outputs | replay.Shown | None = None
         self.abandoned = False
@@ -97,6 +118,11 @@ class TaskExecution:
         self.proposed_at = 0
         self.flow = current_flow.get()
         outer = current_task.get()
+        around = transactions.active.get()
+        self.enclosing: transactions.BaseTransaction | None = None
+        if outer is not None or around is not None:
+            around = transactions.enclosing(outer, around)
+            self.enclosing = None if around is None or around.is_over else around
         # A cell is where the notebook run's own task runs are called; those of a flow inside it have the flow.
         cell = home.current_cell() if outer is None and scope is not None and scope.shared else None
         self.parent: TaskRun | None = outer.execution.run if outer is not None else cell
@@ -133,9 +159,11 @@ class TaskExecution:
         """Answer a command of the engine on this thread."""
         match command:
             case c.Record(state):
-                return self.record(state)
+                return self.record_here(state)
             case c.CallBody():
                 return self.call_here()
+            case c.AwaitKey():
+                return self.wait_for_key()
             case c.AwaitUpstream():
                 for item, _ in self.upstream():
                     if isinstance(item, PrefectFuture):
@@ -151,9 +179,14 @@ class TaskExecution:
         """Answer a command of the engine on this loop."""
         match command:
             case c.Record(state):
-                return self.record(state)
+                self.record(state)
+                if state.is_final() and self.transacts:
+                    await transactions.awaiting(attempts.ended(self, state))
+                return state
             case c.CallBody():
                 return await self.await_here()
+            case c.AwaitKey():
+                return await self.await_key()
             case c.AwaitUpstream():
                 import asyncio
 
@@ -207,6 +240,9 @@ class TaskExecution:
         """Record a state. A state with a time of its own (AwaitingRetry) gets it here."""
         try:
             return self._record(state)
+        except (Fenced, InvalidMove):
+            self.release_key()
+            raise
         finally:
             if self.hold is not None and (state.is_final() or state.name == "AwaitingRetry"):
                 admission.leave(self)
@@ -235,13 +271,20 @@ class TaskExecution:
                     state,
                     flow_run_id,
                     note=self.note if completed else None,
-                    cache_key=self.cache_key if completed and state.name != "Cached" else None,
+                    cache_key=self.cache_key if completed and state.name != "Cached" and keeping.indexes(self) else None,
                     taken_over=resumed,
                     holder=self,
                 )
             self.state = state
         if state.is_final() and self.scope is not None and self.scope.durable:
             self.ledger.commit(flow_run_id=flow_run_id)
+        return state
+
+    def record_here(self, state: State[Any]) -> State[Any]:
+        """Record a state; if it is final, the run's transaction ends, too."""
+        self.record(state)
+        if state.is_final() and self.transacts:
+            transactions.blocking(attempts.ended(self, state))
         return state
 
     def abandon(self, state: State[Any]) -> None:
@@ -320,15 +363,19 @@ class TaskExecution:
         """The futures and states this run depends on, with whether their failure is allowed."""
         return inputs.find((self.parameters, self.wait_for))
 
-    def resolve_upstream(self) -> c.Ready | c.NotReady:
-        """Put the upstream values into the parameters; every upstream run has ended."""
+    def resolve_upstream(self, stays: Callable[[Any], bool] | None = None) -> c.Ready | c.NotReady:
+        """Put the upstream values into the parameters; every upstream run has ended.
+
+        Args:
+            stays: says of a value's handle that it goes into the parameters in place of the value.
+        """
         for item, allowed in self.upstream():
             future = isinstance(item, PrefectFuture)
             state = item.state if future else item
             if not state.is_completed() and not (allowed and state.is_final()):
                 run_id = item.task_run_id if future else state.state_details.task_run_id
                 return c.NotReady(f"Upstream task run '{run_id}' did not reach a 'COMPLETED' state.")
-        self.parameters = {name: inputs.resolve(value) for name, value in self.parameters.items()}
+        self.parameters = {name: inputs.resolve(value, stays) for name, value in self.parameters.items()}
         self.args = None
         self.rename_if_waiting()
         return c.Ready()
@@ -352,16 +399,23 @@ class TaskExecution:
         prints = logs.log_prints.set(self.log_prints)
         sink = logs.emit_to.set(self.ledger.log) if logs.emit_to.get() is None else None
         seen = replay.watch(self) if self.cache_key is not None else None
+        held = keys.enter(self, self.key_held) if self.key_held is not None else None
         try:
             outcome = call_blocking(lambda: fn(*args, **kwargs), self.task.timeout_seconds, self.timed_out)
         finally:
+            if held is not None:
+                keys.leave(self, held)
             if seen is not None:
                 seen.close()
             current_task.reset(token)
             logs.log_prints.reset(prints)
             if sink is not None:
                 logs.emit_to.reset(sink)
-        return self.settle(outcome)
+        outcome = self.settle(outcome)
+        if self.transaction is not None and type(outcome) is not c.Returned:
+            transactions.blocking(self.transaction._rolling_back())
+            self.transaction = None
+        return outcome
 
     async def await_here(self) -> c.Outcome:
         """Await the async body on this loop."""
@@ -374,16 +428,23 @@ class TaskExecution:
         prints = logs.log_prints.set(self.log_prints)
         sink = logs.emit_to.set(self.ledger.log) if logs.emit_to.get() is None else None
         seen = replay.watch(self) if self.cache_key is not None else None
+        held = keys.enter(self, self.key_held) if self.key_held is not None else None
         try:
             outcome = await call_awaiting(lambda: fn(*args, **kwargs), self.task.timeout_seconds, self.timed_out)
         finally:
+            if held is not None:
+                keys.leave(self, held)
             if seen is not None:
                 seen.close()
             current_task.reset(token)
             logs.log_prints.reset(prints)
             if sink is not None:
                 logs.emit_to.reset(sink)
-        return self.settle(outcome)
+        outcome = self.settle(outcome)
+        if self.transaction is not None and type(outcome) is not c.Returned:
+            await transactions.awaiting(self.transaction._rolling_back())
+            self.transaction = None
+        return outcome
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
@@ -477,30 +538,98 @@ class TaskExecution:
             seconds *= 1 + random.uniform(-min(jitter, 1.0), jitter)
         return max(0.0, seconds)
 
+    # The key
+
+    def wait_for_key(self) -> c.Stopped | None:
+        """Wait on this thread until it is worth looking the key up again; a cancel ends the wait."""
+        woken = threading.Event()
+        with self._waiting_for_key(woken.set, threading.get_ident()) as waits:
+            if waits:
+                with blocking.waiting():
+                    woken.wait()
+        return self.if_stopped()
+
+    async def await_key(self) -> c.Stopped | None:
+        """The same on this loop."""
+        import asyncio
+
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        with self._waiting_for_key(partial(loop.call_soon_threadsafe, woken.set), None) as waits:
+            if waits:
+                await woken.wait()
+        return self.if_stopped()
+
+    @contextmanager
+    def _waiting_for_key(self, wake: Callable[[], Any], thread: int | None) -> Iterator[bool]:
+        stoppers = self.scope.stoppers if self.scope is not None else set()
+        stoppers.add(wake)
+        assert self.cache_key is not None
+        try:
+            waits = self.home.keys.wait(self.cache_key, self, wake, thread)
+            yield waits and self.stopped() is None
+        except BaseException:
+            self.home.keys.leave(self.cache_key, self)
+            raise
+        finally:
+            stoppers.discard(wake)
+
+    def if_stopped(self) -> c.Stopped | None:
+        """An outcome, if the flow run is being cancelled; then the run wants its key no more."""
+        stopped = self.stopped()
+        if stopped is not None:
+            self.release_key()
+        return stopped
+
+    def release_key(self, *, kept: bool = False) -> None:
+        """Let others have the key that this run has, or waits for."""
+        key, held = self.cache_key, self.key_held
+        if key is not None and (held is not None or self.key_parts is not None):
+            self.key_held = self.key_parts = None
+            if held is not None:
+                if kept and self.task.cache_policy.isolation_level == "SERIALIZABLE":
+                    with suppress(PrefectException):  # the ledger says so by itself
+                        self.ledger.commit()
+                self.home.keys.release(key, self, kept=kept)
+            else:
+                self.home.keys.leave(key, self)
+
+    # The transaction
+
+    @property
+    def transacts(self) -> bool:
+        """Whether somebody has to hear of how the run's transaction ends."""
+        return self.enclosing is not None or self.transaction is not None or bool(self.task.on_commit_hooks)
+
+    def attempt(self) -> attempts.AttemptTransaction:
+        """The transaction that this attempt is."""
+        if self.transaction is None:
+            with self.lock:
+                if self.transaction is None:
+                    self.transaction = attempts.AttemptTransaction(self)
+        return self.transaction
+
+    def keep_late(self) -> None:
+        """Keep the result, which was not kept when the run completed, because its transaction had not committed."""
+        state = self.state
+        if state is None or isinstance(self.returned, State):
+            return
+        kept = keeping.keep(self, self.returned)
+        with self.lock:
+            keeping.record(self, kept if type(kept) is KeptResult else None)
+        if type(kept) is KeptResult:
+            state.data = kept
+
+    def take_back(self) -> None:
+        """Record that the run completed in vain, and forget its result."""
+        keeping.take_back(self)
+
     # The result
 
     def keep(self, value: Any) -> Any:
         """Keep a result. Where it cannot be kept: a note, or in a durable flow a Failed state."""
-        try:
-            reference = self.home.results.put(value, self.serializer, self.expires_us())
-            if self.outputs is not None:
-                reference = replay.keep(self.outputs, reference, self.home.results)
-        except (SerializationError, StorageFull) as error:
-            if self.scope is not None and self.scope.durable:
-                return Failed(
-                    name="StorageFull" if isinstance(error, StorageFull) else "", message=str(error), data=error
-                )
-            self.note = f"not persisted: {error}"
-            logs.task_run_logger(self.run, self.task).warning(
-                "The result of task run %r was not kept: %s", self.run.name, error
-            )
-            return None
-        return KeptResult(reference, self.home.results, value)
-
-    @property
-    def serializer(self) -> Any:
-        """How the result is turned into bytes."""
-        return self.task.result_serializer or self.home.settings.results_default_serializer
+        if self.enclosing is not None and self.enclosing.defers:
+            return None  # its transaction does, when it commits
+        return keeping.keep(self, value)
 
     def expires_us(self) -> int | None:
         """When the result stops counting as a cache hit."""
@@ -518,6 +647,11 @@ class TaskExecution:
 
     def finish(self, state: State[Any]) -> None:
         """The engine is done."""
+        if self.key_held is not None or self.key_parts is not None:
+            # A serializable transaction has its keys until it ends.
+            waits = self.transaction is not None and not self.transaction.is_over
+            if not (waits and self.task.cache_policy.isolation_level == "SERIALIZABLE"):
+                self.release_key(kept=type(state.data) is KeptResult)
         if state.type is StateType.COMPLETED and self.scope is not None:
             data = state.data
             self.scope.track(data.get() if type(data) is KeptResult else data, self.id)

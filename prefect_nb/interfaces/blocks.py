@@ -55,7 +55,7 @@ class BlockStore(Protocol):
         """Delete a block; whether there was one."""
         ...
 
-    def put_type(self, type: BlockType) -> None:
+    def put_type(self, block_type: BlockType) -> None:
         """Register a type, or what has changed of it."""
         ...
 
@@ -78,6 +78,11 @@ class BlockStore(Protocol):
 
 class Cipher(Protocol):
     """Encryption with the home's own key."""
+
+    @property
+    def in_use(self) -> bool:
+        """Whether there is a key, so that something may have been encrypted."""
+        ...
 
     def encrypt(self, data: bytes) -> str:
         """The data as a text that only `decrypt` can read.

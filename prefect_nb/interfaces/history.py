@@ -8,6 +8,7 @@ import msgspec
 
 from prefect_nb.engine.commands import Outcome
 from prefect_nb.interfaces.blocks import BlockStore
+from prefect_nb.interfaces.inputs import InputStore
 from prefect_nb.interfaces.limits import LimitStore
 from prefect_nb.interfaces.metrics import MetricPoint, MetricStore
 from prefect_nb.interfaces.objects import ObjectStore
@@ -147,6 +148,11 @@ class Store(Protocol):
         """Metrics over time."""
         ...
 
+    @property
+    def inputs(self) -> InputStore:
+        """What flow runs are handed while they live."""
+        ...
+
     def write(
         self,
         entries: Sequence[Entry],
@@ -239,11 +245,17 @@ class Store(Protocol):
         """Every registered owner, living or dead."""
         ...
 
-    def claim(self, flow_run_id: UUID, owner_id: UUID, at_us: int, recoveries: int) -> FlowRun:
+    def claim(
+        self, flow_run_id: UUID, owner_id: UUID, at_us: int, recoveries: int, expected_epoch: int | None = None
+    ) -> FlowRun:
         """Make this owner the flow run's, under a new epoch (`Claimed`); open child task runs become Crashed.
+
+        Args:
+            expected_epoch: claim it only if nobody else has since: of several who try at once, one succeeds.
 
         Raises:
             ObjectNotFound: no such run.
+            Fenced: somebody else has claimed it; nothing was written.
         """
         ...
 
@@ -255,7 +267,8 @@ class Store(Protocol):
         """Settle what dead owners left open, in one transaction.
 
         Every open flow run of these owners, its open task runs, and open task runs these owners executed elsewhere
-        become Crashed, as do those left open in a flow run of theirs that has ended (a flow run found CANCELLING becomes Cancelled, and so do its tasks); the flow runs' epochs rise
+        become Crashed, as do those left open in a flow run of theirs that has ended (a flow run found CANCELLING becomes
+        Cancelled, and so do its tasks; a suspended one stays as it is, for it waits without a process); the flow runs' epochs rise
         so that nothing late is written; the owners are removed. Task runs in Pending/"NotReady" stay as they are.
 
         Returns:
@@ -292,7 +305,14 @@ class Store(Protocol):
         ...
 
     def earlier_key_parts(self, task_key: str, before: UUID, limit: int) -> list[KeyParts]:
-        """The parts of other runs of this task created before that run, newest first; runs without a key left out."""
+        """The parts of other runs of this task created before that run; runs without a key are left out.
+
+        Args:
+            task_key: the task's; first come runs with the same key, then those of other code under the same name
+                (what precedes the last hyphen), each newest first.
+            before: the run.
+            limit: at most so many of either.
+        """
         ...
 
     def source_text(self, digest: str) -> str | None:

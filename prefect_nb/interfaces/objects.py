@@ -1,6 +1,5 @@
 """Port of what runs leave for people and for each other: artifacts and variables."""
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -31,6 +30,8 @@ class ArtifactQuery(msgspec.Struct, frozen=True, kw_only=True):
     task_run_ids: tuple[UUID, ...] = ()
     latest: bool = False
     """Of each key only the newest version; artifacts without a key are left out."""
+    largest: int | None = None
+    """Data of more characters (as JSON) is not read: the artifact comes with None for it."""
     limit: int = 200
 
 

@@ -48,6 +48,15 @@ class KeyComputed(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="ev
     expiration_us: int | None = None
 
 
+class ResultKept(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event", tag="result-kept"):
+    """The result of a completed run was kept when the transaction around it committed; None, and why, if it was not."""
+
+    run_id: UUID
+    at_us: int
+    result: ResultReference | None = None
+    note: str | None = None
+
+
 class Renamed(msgspec.Struct, frozen=True, tag_field="event", tag="renamed"):
     """The run has another name."""
 
@@ -74,7 +83,7 @@ class TaskRunClaimed(msgspec.Struct, frozen=True, tag_field="event", tag="task-r
     owner_id: UUID
 
 
-Event = TaskRunCreated | FlowRunCreated | StateRecorded | KeyComputed | Renamed | Claimed | TaskRunClaimed
+Event = TaskRunCreated | FlowRunCreated | StateRecorded | KeyComputed | Renamed | Claimed | TaskRunClaimed | ResultKept
 
 
 def run_id_of(event: Event) -> UUID:
@@ -108,6 +117,8 @@ def apply(run: Run | None, event: Event) -> Run:
             )
         case TaskRunClaimed() if isinstance(run, TaskRun):
             return replace(run, owner_id=event.owner_id, events=run.events + 1)
+        case ResultKept() if run is not None:
+            return replace(run, result=event.result, result_note=event.note, events=run.events + 1)
         case Renamed() if run is not None:
             return replace(run, name=event.name, events=run.events + 1)
         case Claimed() if isinstance(run, FlowRun):

@@ -1,6 +1,7 @@
 """The named parts of a cache key, how they become one key, and what to say when two lists of them differ."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 from xxhash import xxh3_128_digest
@@ -66,12 +67,36 @@ def explain(before: Sequence[Part] | None, after: Sequence[Part]) -> str:
     """Return the first difference between two lists of parts, in words for the person who asks why a task ran."""
     if not before:
         return "first run with this code"
+    first = next(iter(differences(before, after)), None)
+    return "same code and inputs as before" if first is None else first.words
+
+
+class Difference(NamedTuple):
+    """One thing in which two lists of parts differ; None on the side that has no such part."""
+
+    kind: str
+    name: str
+    was: Part | None
+    now: Part | None
+    words: str
+
+
+def differences(before: Sequence[Part], after: Sequence[Part]) -> list[Difference]:
+    """Return what differs, code before inputs."""
     old, new = _by_name(before), _by_name(after)
+    found = []
     for key in sorted({**new, **old}, key=lambda key: _rank(key[0])):
         was, now = old.get(key, []), new.get(key, [])
         if {part.digest for part in was} != {part.digest for part in now}:
-            return _difference(*key, was, now)
-    return "same code and inputs as before"
+            stale, fresh = _unlike(was, now), _unlike(now, was)
+            found.append(Difference(*key, stale, fresh, _difference(*key, was, now)))
+    return found
+
+
+def _unlike(parts: list[Part], others: list[Part]) -> Part | None:
+    """The first of the parts that is not among the others; else the first of all."""
+    known = {part.digest for part in others}
+    return next((part for part in parts if part.digest not in known), parts[0] if parts else None)
 
 
 def _by_name(parts: Sequence[Part]) -> _Named:
@@ -96,10 +121,9 @@ def _difference(kind: str, name: str, was: list[Part], now: list[Part]) -> str:
         return f"ran because it now depends on {_title(kind, name)}"
     if not now:
         return f"ran because it no longer depends on {_title(kind, name)}"
-    known = {part.digest for part in was}
-    fresh = next((part for part in now if part.digest not in known), now[0])
-    gone = {part.digest for part in now}
-    stale = next((part for part in was if part.digest not in gone), was[0])
+    fresh, stale = _unlike(now, was), _unlike(was, now)
+    assert fresh is not None
+    assert stale is not None
     return _changed(kind, name, stale.detail or {}, fresh.detail or {})
 
 

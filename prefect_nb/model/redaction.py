@@ -18,6 +18,8 @@ SHORTEST = 6
 _SHORTEST_LINE = 16
 _DEEPEST = 12
 
+_PLAIN = frozenset({str, int, float, bool, type(None), bytes})
+
 known: list[str] = []
 """Every spelling to look for, the longest first; empty while there are no secrets, which costs nothing."""
 
@@ -44,7 +46,12 @@ def learn(*secrets: str) -> None:
         wanted = [secret] if len(lines) < 2 else [secret, *(line for line in lines if len(line) >= _SHORTEST_LINE)]
         for text in wanted:
             if len(text.strip()) >= SHORTEST and text != MASK:
-                spellings |= {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1]}
+                spellings |= {
+                    text,
+                    json.dumps(text)[1:-1],
+                    json.dumps(text, ensure_ascii=False)[1:-1],
+                    repr(text)[1:-1],
+                }
     if len(spellings) != len(known):
         # A new list, so that who goes through the old one is not disturbed.
         known = sorted(spellings, key=len, reverse=True)
@@ -63,19 +70,20 @@ def learn_environment(variables: Mapping[str, str]) -> None:
 
 def notice(value: Any) -> None:
     """Look for what a `SecretStr` or the like holds."""
-    learn(*_texts(value.get_secret_value()))
+    learn(*texts(value.get_secret_value()))
 
 
 def secrets_in(value: Any, depth: int = _DEEPEST) -> Iterator[Any]:
     """Every `SecretStr` and the like in a value: in containers, dataclasses and models."""
-    if type(value) in (str, int, float, bool, type(None), bytes) or isinstance(value, type):
+    if type(value) in _PLAIN or isinstance(value, type):
         return
     if hasattr(value, "get_secret_value"):
         yield value
         return
-    if depth == 0:
+    children = _parts(value)
+    if depth == 0 or _PLAIN.issuperset(map(type, children)):
         return
-    for part in _parts(value):
+    for part in children:
         yield from secrets_in(part, depth - 1)
 
 
@@ -98,7 +106,14 @@ def redact(text: str) -> str:
         text = redact_known(text)
     if "://" in text and "@" in text:
         text = _USERINFO.sub(rf"\1:{MASK}@", text)
-    if "Bearer" in text or "uthorization" in text or "AKIA" in text or "ASIA" in text or "ecret" in text.lower():
+    if (
+        "Bearer" in text
+        or "uthorization" in text
+        or "AKIA" in text
+        or "ASIA" in text
+        or "ecret" in text
+        or "ECRET" in text
+    ):
         text = _SHAPES.sub(lambda found: f"{found[1] or found[2] or ''}{MASK}", text)
     return text
 
@@ -120,11 +135,23 @@ def redact_values(value: Any) -> Any:
     if isinstance(value, dict):
         return {redact(key) if isinstance(key, str) else key: redact_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)([redact_values(item) for item in value])
+        return [redact_values(item) for item in value]
     return value
 
 
-def _texts(value: Any) -> Iterator[str]:
+def redact_texts(value: Any) -> Any:
+    """Plain data with every text in it redacted, keys left as they are: what has a form of its own stays valid."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: redact_texts(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_texts(item) for item in value]
+    return value
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every text in a secret's value; numbers as text."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, bytes):
@@ -132,10 +159,10 @@ def _texts(value: Any) -> Iterator[str]:
         yield repr(value)[2:-1]
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _texts(item)
+            yield from texts(item)
     elif isinstance(value, list | tuple | set | frozenset):
         for item in value:
-            yield from _texts(item)
+            yield from texts(item)
     elif value is not None and not isinstance(value, bool):
         yield str(value)
 

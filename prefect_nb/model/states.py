@@ -278,6 +278,11 @@ def Completed(**kwargs: Any) -> State[Any]:
     return _named(StateType.COMPLETED, "Completed", kwargs)
 
 
+def RolledBack(**kwargs: Any) -> State[Any]:
+    """Ended well, and undone since, as the transaction around it was rolled back."""
+    return _named(StateType.COMPLETED, "RolledBack", kwargs)
+
+
 def Failed(**kwargs: Any) -> State[Any]:
     """Ended with an error; `data` is the exception."""
     return _named(StateType.FAILED, "Failed", kwargs)

@@ -59,6 +59,12 @@ class CellFlowRun:
         assert self.state is not None
         return settled(self.state.result(raise_on_failure=raise_on_failure))
 
+    def why(self) -> Any:
+        """Why each of its task runs was computed, or was not."""
+        from prefect_nb.service.why import why
+
+        return why(self.id)
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return picture_of(self._execution.run)
 

@@ -1,20 +1,22 @@
 """A run's static picture: HTML and plain text that stay in the saved notebook.
 
 GitHub, nbviewer, e-mail and an untrusted notebook strip scripts, style sheets, inline svg and most inline styles, so
-the HTML needs none of them: tables, `<details>`, glyph and word. It never exceeds `LIMIT` bytes, whatever the run's
+the HTML needs none of them: tables, `<details>`, glyph and word. (Charts of metrics are svg; the numbers beside them
+are not.) It never exceeds `LIMIT` bytes, whatever the run's
 size, and every text of a user is cleaned and escaped.
 """
 
-import html
 import logging
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TypeVar
 from uuid import UUID
 
-from prefect_nb.interfaces import LogLine
+from prefect_nb.interfaces import Artifact, LogLine
 from prefect_nb.model.runs import FlowRun, Snapshot, TaskRun
 from prefect_nb.model.states import GLYPHS, StateType
+from prefect_nb.notebook.escaping import LEFT, escape, safe_line, size, table_html
+from prefect_nb.notebook.html_reports import artifact_lines, artifacts_html, metric_lines, metrics_html
 from prefect_nb.notebook.picture import (
     ACTIVE,
     BROKEN,
@@ -27,6 +29,7 @@ from prefect_nb.notebook.picture import (
     most_relevant,
     note,
 )
+from prefect_nb.service.metrics import Line
 from prefect_nb.service.text import duration_text, elapsed, one_line, plain
 
 R = TypeVar("R", bound=Snapshot)
@@ -43,8 +46,9 @@ _ROWS = 200
 _LOG_LINES = 40
 _LOG_BYTES = 2_500
 _TEXT_ROWS = 40
+_METRIC_BYTES = 7_000
+_ARTIFACT_BYTES = 5_000
 _JOIN = "\N{NO-BREAK SPACE}"
-_LEFT = ' style="text-align:left"'
 
 
 def run_html(
@@ -54,6 +58,8 @@ def run_html(
     now_us: int,
     children: Sequence[FlowRun] = (),
     logs: Sequence[LogLine] = (),
+    metrics: Sequence[Line] = (),
+    artifacts: Sequence[Artifact] = (),
 ) -> str:
     """The run as HTML of at most 20 kB.
 
@@ -63,18 +69,23 @@ def run_html(
         now_us: the time until which unfinished runs have lasted (microseconds since the epoch, UTC).
         children: flow runs it started.
         logs: log lines to fold in; the newest are shown.
+        metrics: what they reported.
+        artifacts: what they made, oldest first.
     """
     head = _headline(flow_run, now_us) + _counts_line(flow_run, task_runs) + _failures(task_runs)
     head += _child_table(children, now_us)
     foot = _log_details(logs) + _origin(flow_run)
+    names = {run.id: run.name for run in (flow_run, *children, *task_runs)} if metrics else {}
     color = COLOURS[flow_run.state_type]
     opening = (
         '<div style="border:1px solid var(--jp-border-color2,#8888);'
         f'border-left:4px solid {color};padding:8px 12px;margin:4px 0;overflow-x:auto">'
     )
-    room = LIMIT - _size(opening) - _size(head) - _size(foot) - len("</div>")
+    room = LIMIT - size(opening) - size(head) - size(foot) - len("</div>")
+    reports = metrics_html(metrics, names, min(_METRIC_BYTES, room // 2))
+    reports += artifacts_html(artifacts, min(_ARTIFACT_BYTES, (room - size(reports)) // 2))
     owners = {child.id: child.name for child in children}
-    return f"{opening}{head}{_tasks(task_runs, owners, now_us, room)}{foot}</div>"
+    return f"{opening}{head}{_tasks(task_runs, owners, now_us, room - size(reports))}{reports}{foot}</div>"
 
 
 def run_text(
@@ -83,6 +94,8 @@ def run_text(
     *,
     now_us: int,
     children: Sequence[FlowRun] = (),
+    metrics: Sequence[Line] = (),
+    artifacts: Sequence[Artifact] = (),
 ) -> str:
     """The run as a compact plain-text tree; arguments as for `run_html`."""
     counts = count_states(task_runs)
@@ -106,6 +119,8 @@ def run_text(
     if len(shown) < len(task_runs):
         leaves.append(f"… {_plural(len(task_runs) - len(shown), 'more task run')}")
     lines += [f"  {'└─' if last else '├─'} {leaf}" for leaf, last in _with_last(leaves)]
+    names = {run.id: run.name for run in (flow_run, *children, *task_runs)} if metrics else {}
+    lines += [f"  {text}" for text in (*metric_lines(metrics, names), *artifact_lines(artifacts))]
     return "\n".join(lines)
 
 
@@ -116,11 +131,17 @@ def mimebundle(
     now_us: int,
     children: Sequence[FlowRun] = (),
     logs: Sequence[LogLine] = (),
+    metrics: Sequence[Line] = (),
+    artifacts: Sequence[Artifact] = (),
 ) -> dict[str, str]:
     """The run for any front end: `text/html` and `text/plain`; arguments as for `run_html`."""
     return {
-        "text/html": run_html(flow_run, task_runs, now_us=now_us, children=children, logs=logs),
-        "text/plain": run_text(flow_run, task_runs, now_us=now_us, children=children),
+        "text/html": run_html(
+            flow_run, task_runs, now_us=now_us, children=children, logs=logs, metrics=metrics, artifacts=artifacts
+        ),
+        "text/plain": run_text(
+            flow_run, task_runs, now_us=now_us, children=children, metrics=metrics, artifacts=artifacts
+        ),
     }
 
 
@@ -131,23 +152,6 @@ def placeholder(flow_run_id: UUID) -> dict[str, str]:
         "text/html": f"<p>{glyph} Starting flow run <code>{flow_run_id}</code></p>",
         "text/plain": f"{glyph} Starting flow run {flow_run_id}",
     }
-
-
-def escape(text: str, limit: int) -> str:
-    """The text escaped for HTML, shortened until that takes at most `limit` bytes."""
-    escaped = html.escape(text)
-    while _size(escaped) > limit:
-        text = text[: len(text) * 3 // 4]
-        escaped = html.escape(text) + "…"
-    return escaped
-
-
-def _size(text: str) -> int:
-    return len(text.encode())
-
-
-def _line(text: str, limit: int = 80) -> str:
-    return escape(one_line(text, limit), limit * 3)
 
 
 def _plural(number: int, what: str) -> str:
@@ -176,7 +180,7 @@ def _state(run: Snapshot) -> str:
 
 
 def _marked(type_: StateType, words: str) -> str:
-    return f'<span style="color:{COLOURS[type_]}">{GLYPHS[type_]}</span>{_JOIN}{_line(words, 40)}'
+    return f'<span style="color:{COLOURS[type_]}">{GLYPHS[type_]}</span>{_JOIN}{safe_line(words, 40)}'
 
 
 def _headline(flow_run: FlowRun, now_us: int) -> str:
@@ -184,7 +188,7 @@ def _headline(flow_run: FlowRun, now_us: int) -> str:
     message = _paragraph("", flow_run.state_message) if flow_run.state_message else ""
     return (
         f'<p style="margin:0"><strong>{_state(flow_run)}</strong> · flow <strong dir="auto">'
-        f'{_line(flow_run.flow_name)}</strong> · run <span dir="auto">{_line(flow_run.name)}</span>'
+        f'{safe_line(flow_run.flow_name)}</strong> · run <span dir="auto">{safe_line(flow_run.name)}</span>'
         f"{f' · {took}' if took else ''}</p>{message}"
     )
 
@@ -206,7 +210,7 @@ def _counts_line(flow_run: FlowRun, task_runs: Sequence[TaskRun]) -> str:
 def _failures(task_runs: Sequence[TaskRun]) -> str:
     broken = sorted((run for run in task_runs if run.state_type in BROKEN), key=lambda run: run.end_us or run.state_us)
     shown = "".join(
-        _paragraph(f'<strong>{_state(run)}: <span dir="auto">{_line(run.name)}</span></strong> ', note(run))
+        _paragraph(f'<strong>{_state(run)}: <span dir="auto">{safe_line(run.name)}</span></strong> ', note(run))
         for run in broken[:_FAILURES]
     )
     more = len(broken) - _FAILURES
@@ -226,20 +230,12 @@ def _child_table(children: Sequence[FlowRun], now_us: int) -> str:
     if not children:
         return ""
     rows = "".join(
-        f'<tr><td{_LEFT}>{_state(child)}</td><th scope="row"{_LEFT} dir="auto">{_line(child.flow_name, 40)}</th>'
-        f'<td{_LEFT} dir="auto">{_line(child.name, 40)}</td><td>{elapsed(child, now_us)}</td></tr>'
+        f'<tr><td{LEFT}>{_state(child)}</td><th scope="row"{LEFT} dir="auto">{safe_line(child.flow_name, 40)}</th>'
+        f'<td{LEFT} dir="auto">{safe_line(child.name, 40)}</td><td>{elapsed(child, now_us)}</td></tr>'
         for child in _select(children, _CHILDREN)
     )
     more = f" ({_CHILDREN} of {len(children):,})" if len(children) > _CHILDREN else ""
-    return _table(f"Child flow runs{more}", ("State", "Flow", "Run", "Duration"), rows)
-
-
-def _table(caption: str, columns: Sequence[str], rows: str) -> str:
-    heads = "".join(f'<th scope="col"{_LEFT}>{column}</th>' for column in columns)
-    return (
-        f'<table style="margin:6px 0 0"><caption style="text-align:left">{caption}</caption>'
-        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-    )
+    return table_html(f"Child flow runs{more}", ("State", "Flow", "Run", "Duration"), rows)
 
 
 def _tasks(task_runs: Sequence[TaskRun], owners: dict[UUID, str], now_us: int, room: int) -> str:
@@ -247,27 +243,27 @@ def _tasks(task_runs: Sequence[TaskRun], owners: dict[UUID, str], now_us: int, r
     if not task_runs:
         return ""
     columns = ("State", f"Task{_JOIN}run", "Attempts", "Duration", "Note")
-    frame = _size(_table("Task runs (000,000 of 000,000)", columns, ""))
+    frame = size(table_html("Task runs (000,000 of 000,000)", columns, ""))
     if len(task_runs) <= _UNFOLDED:
         rows = _fitting((_row(run, owners, now_us) for run in task_runs), room - frame)
         if len(rows) == len(task_runs):
-            return _table("Task runs", columns, "".join(rows))
+            return table_html("Task runs", columns, "".join(rows))
     groups = _group_table(task_runs, room)
     folding = "<details><summary>Task runs one by one</summary></details>"
-    room -= _size(groups) + frame + len(folding)
+    room -= size(groups) + frame + len(folding)
     rows = _fitting((_row(run, owners, now_us) for run in _select(task_runs, _ROWS)), room)
     if not rows:
         return groups
     whole = len(rows) == len(task_runs)
     caption = "Task runs" if whole else f"Task runs ({len(rows):,} of {len(task_runs):,})"
-    table = _table(caption, columns, "".join(rows))
+    table = table_html(caption, columns, "".join(rows))
     return f"{groups}<details><summary>Task runs one by one</summary>{table}</details>"
 
 
 def _fitting(rows: Iterable[str], room: int) -> list[str]:
     fitting = []
     for row in rows:
-        room -= _size(row)
+        room -= size(row)
         if room < 0:
             break
         fitting.append(row)
@@ -275,11 +271,11 @@ def _fitting(rows: Iterable[str], room: int) -> list[str]:
 
 
 def _row(run: TaskRun, owners: dict[UUID, str], now_us: int) -> str:
-    text = _line(note(run), 120)
+    text = safe_line(note(run), 120)
     return (
-        f'<tr><td{_LEFT}>{_state(run)}</td><th scope="row"{_LEFT}>{escape(_name(run, owners), 240)}</th>'
+        f'<tr><td{LEFT}>{_state(run)}</td><th scope="row"{LEFT}>{escape(_name(run, owners), 240)}</th>'
         f"<td>{run.run_count or ''}</td><td>{elapsed(run, now_us)}</td>"
-        + (f'<td{_LEFT} dir="auto">{text}</td></tr>' if text else "<td></td></tr>")
+        + (f'<td{LEFT} dir="auto">{text}</td></tr>' if text else "<td></td></tr>")
     )
 
 
@@ -303,15 +299,15 @@ def _group_table(task_runs: Sequence[TaskRun], room: int) -> str:
     columns = ("Task", "Runs", "States", "Time in all")
     rows = _fitting(
         (
-            f'<tr><th scope="row"{_LEFT} dir="auto">{_line(name, 60)}</th><td>{len(runs):,}</td>'
-            f"<td{_LEFT}>{_group_states(runs)}</td>"
+            f'<tr><th scope="row"{LEFT} dir="auto">{safe_line(name, 60)}</th><td>{len(runs):,}</td>'
+            f"<td{LEFT}>{_group_states(runs)}</td>"
             f"<td>{duration_text(sum(run.running_us for run in runs))}</td></tr>"
             for name, runs in worst_first[:_GROUPS]
         ),
-        room - _size(_table("Tasks (000 of 000,000)", columns, "")),
+        room - size(table_html("Tasks (000 of 000,000)", columns, "")),
     )
     more = f" ({len(rows)} of {len(groups):,})" if len(groups) > len(rows) else ""
-    return _table(f"Tasks{more}", columns, "".join(rows))
+    return table_html(f"Tasks{more}", columns, "".join(rows))
 
 
 def _group_states(runs: Sequence[TaskRun]) -> str:
@@ -324,7 +320,7 @@ def _log_details(logs: Sequence[LogLine]) -> str:
     lines: list[str] = []
     for line in reversed(logs[-_LOG_LINES:]):
         text = f"{logging.getLevelName(line.level):<8} {escape(one_line(line.message, 160), 500)}"
-        if _size("\n".join(lines)) + _size(text) > _LOG_BYTES:
+        if size("\n".join(lines)) + size(text) > _LOG_BYTES:
             break
         lines.append(text)
     title = f"Log ({len(lines):,} of {_plural(len(logs), 'line')})"

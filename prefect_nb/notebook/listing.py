@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
+from uuid import UUID
 
 from prefect_nb.execution.clock import now_us
+from prefect_nb.execution.futures import PrefectFuture
+from prefect_nb.flows import Flow
 from prefect_nb.home import Home
-from prefect_nb.model.runs import FlowRun
-from prefect_nb.model.states import GLYPHS
+from prefect_nb.model.runs import FlowRun, TaskRun
+from prefect_nb.model.states import GLYPHS, State
 from prefect_nb.notebook.html import mimebundle
-from prefect_nb.service import history, run_logs
+from prefect_nb.service import artifacts, history, metrics, run_logs
 from prefect_nb.service.text import ago, elapsed, one_line
+from prefect_nb.tasks import Task
 
 _LOG_LINES = 40
 _COLUMNS = ("State", "Flow", "Run", "Started", "Took", "Id")
@@ -25,7 +29,11 @@ def picture_of(run: FlowRun) -> dict[str, str]:
     children = history.child_flow_runs(run.id)
     task_runs = [task_run for one in (newest, *children) for task_run in history.all_task_runs(one.id)]
     lines = list(run_logs.logs(newest))[-_LOG_LINES:]
-    return mimebundle(newest, task_runs, now_us=now_us(), children=children, logs=lines)
+    reported = [line for group in metrics.series(newest).values() for line in group]
+    made = artifacts.of_runs([newest.id, *(child.id for child in children)])
+    return mimebundle(
+        newest, task_runs, now_us=now_us(), children=children, logs=lines, metrics=reported, artifacts=made
+    )
 
 
 def table_of(runs: Sequence[FlowRun]) -> dict[str, str]:
@@ -53,6 +61,26 @@ def _cells(run: FlowRun) -> tuple[str, ...]:
         elapsed(run, now),
         str(run.id),
     )
+
+
+def reasons(what: str | None, namespace: Mapping[str, Any]) -> str:
+    """Why task runs were computed or were not, as `%why` shows it.
+
+    Args:
+        what: the name of a variable that holds a task, future, state or run; or a run's or task's own name or id.
+        namespace: the notebook's variables.
+
+    Raises:
+        ObjectNotFound: it means nothing that has run.
+    """
+    from prefect_nb.service.why import why
+
+    value = namespace.get(what) if what is not None else None
+    if isinstance(value, Task | Flow | PrefectFuture | State | FlowRun | TaskRun) or isinstance(
+        getattr(value, "id", None), UUID
+    ):
+        return str(why(value))
+    return str(why(what))
 
 
 def show(bundle: dict[str, Any]) -> None:

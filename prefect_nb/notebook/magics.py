@@ -98,6 +98,21 @@ def _runs_parser(magic: str) -> Parser:
     return parser
 
 
+def _why_parser(magic: str) -> Parser:
+    parser = Parser(
+        magic,
+        "[task or run]",
+        "Say why a task run was computed, or why it was not: a cache hit, or the first difference from an earlier run.",
+        f"example:\n  {magic} clean",
+    )
+    parser.add_argument(
+        "run",
+        nargs="?",
+        help="a task, future, state or run (a variable), or a name or id (default: the newest run with its tasks)",
+    )
+    return parser
+
+
 class Magics:
     """The magics of one shell.
 
@@ -117,6 +132,7 @@ class Magics:
             ("cell", "task"): self.task_cell,
             ("line", "runs"): self.runs,
             ("line", "flow"): self.flows,
+            ("line", "why"): self.why,
         }
 
     @no_var_expand
@@ -174,6 +190,19 @@ class Magics:
             show(table_of(found))
         else:
             print(f"No flow has run yet. `%{magic} -h` tells how to run a cell as one.")  # noqa: T201
+
+    @no_var_expand
+    def why(self, line: str) -> None:
+        """Say why task runs were computed, or were not. `%why -h` tells the options."""
+        from prefect_nb.notebook.listing import reasons
+
+        chosen = _parse(_why_parser("%" + self._names["line", "why"]), line)
+        if chosen is None:
+            return
+        try:
+            print(reasons(chosen.run, self._shell.user_ns))  # noqa: T201
+        except PrefectException as error:
+            raise UsageError(str(error)) from None
 
     def _cell(self, magic: str, line: str, body: str) -> Cell:
         cell = Cell(self._shell, f"{magic} {line}".rstrip(), body)

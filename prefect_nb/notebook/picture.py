@@ -12,8 +12,10 @@ from uuid import UUID
 
 import msgspec
 
+from prefect_nb.interfaces import Artifact
 from prefect_nb.model.runs import FlowRun, TaskRun
 from prefect_nb.model.states import TERMINAL_STATES, StateType
+from prefect_nb.service.metrics import Line
 
 _S = StateType
 
@@ -67,6 +69,10 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     counts: Sequence[Count] = ()
     rows: Sequence[TaskRun] = ()
     """The most relevant task runs."""
+    metrics: Sequence[Line] = ()
+    """What the runs reported over time, one line for each run and name."""
+    artifacts: Sequence[Artifact] = ()
+    """What the runs made, oldest first."""
     now_us: int
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from prefect_nb.model.runs import TaskRun
 from prefect_nb.model.states import GLYPHS, StateType
+from prefect_nb.notebook.charts import HEIGHT, WIDTH, Chart, artifact_rows, charts
 from prefect_nb.notebook.html import mimebundle
 from prefect_nb.notebook.picture import BROKEN, COLOURS, Picture, finished, note
 from prefect_nb.service.text import elapsed, one_line
@@ -23,6 +24,11 @@ logger = logging.getLogger("prefect_nb.notebook")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _STATIC = Path(__file__).parent / "static"
 _PALETTE = {type_.value: (GLYPHS[type_], COLOURS[type_]) for type_ in StateType}
+
+_CHARTS, _LINES, _POINTS = 12, 8, 2_000
+"""Charts, lines a chart and points in all that the widget gets."""
+
+_ARTIFACTS = 20
 
 Bundle = dict[str, Any]
 
@@ -172,7 +178,16 @@ class NotebookScreen:
 def bundle_of(picture: Picture) -> Bundle:
     """The picture as static HTML and text; it must know its flow run."""
     assert picture.flow_run is not None
-    return {**mimebundle(picture.flow_run, picture.task_runs, now_us=picture.now_us, children=picture.children)}
+    return {
+        **mimebundle(
+            picture.flow_run,
+            picture.task_runs,
+            now_us=picture.now_us,
+            children=picture.children,
+            metrics=picture.metrics,
+            artifacts=picture.artifacts,
+        )
+    }
 
 
 def payload(picture: Picture) -> bytes:
@@ -199,8 +214,20 @@ def payload(picture: Picture) -> bytes:
             ],
             "caption": counted if len(picture.rows) == total else f"{counted}; {len(picture.rows):,} shown",
             "rows": [_row(run, picture.now_us) for run in picture.rows],
+            "metrics": _metrics(picture),
+            "chart": (WIDTH, HEIGHT),
+            "artifacts": artifact_rows(picture.artifacts, _ARTIFACTS),
         }
     )
+
+
+def _metrics(picture: Picture) -> list[Chart]:
+    if not picture.metrics:
+        return []
+    flow_run = picture.flow_run
+    runs = (*picture.task_runs, *picture.children, *([flow_run] if flow_run is not None else []))
+    names = {run.id: run.name for run in runs}
+    return charts(picture.metrics, names, _CHARTS, _LINES, _POINTS)
 
 
 def _row(run: TaskRun, now_us: int) -> tuple[str, ...]:

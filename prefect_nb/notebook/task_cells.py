@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+import sys
 import types
 from argparse import Namespace
 from collections.abc import Callable
@@ -199,6 +200,8 @@ class TaskCell:
 
     def _kept(self, found: dict[str, Any], inputs: dict[str, Any], before: dict[str, str]) -> dict[str, Any]:
         """The outputs and what the cell shows, as they are kept; an input changed in place is an output, too."""
+        if self._options.cache:
+            _show_figures()
         names = {name: found[name] for name in self._outputs if name in found}
         after = self._digests(inputs) if before else {}
         for name, value in inputs.items():
@@ -274,6 +277,14 @@ def outcome_line(name: str, run: TaskRun, now: int) -> str:
     if run.result_note:
         words.append(one_line(run.result_note, 200))
     return " · ".join(words)
+
+
+def _show_figures() -> None:
+    """Show the open figures now, while the body's output is listened to, and not only when the cell has ended."""
+    inline = sys.modules.get("matplotlib_inline.backend_inline")
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if inline is not None and pyplot is not None and pyplot.get_fignums():
+        inline.flush_figures()
 
 
 def _as_cell(function: Any) -> Any:

@@ -14,12 +14,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
-from prefect_nb.interfaces import Entry
+from prefect_nb.interfaces import Artifact, Entry, MetricPoint
 from prefect_nb.model.runs import FlowRun, TaskRun
 from prefect_nb.model.states import StateType
 from prefect_nb.notebook.html import placeholder
 from prefect_nb.notebook.picture import ACTIVE, BROKEN, Picture, in_order, most_relevant
 from prefect_nb.notebook.screens import Bundle, NotebookScreen, Screen, TerminalScreen, bundle_of
+from prefect_nb.service import artifacts as artifact_service
+from prefect_nb.service.metrics import Series
 
 logger = logging.getLogger("prefect_nb.notebook")
 
@@ -31,6 +33,12 @@ ROWS = 200
 
 _CLOCK_TICK = 1.0
 """Seconds after which durations are drawn anew when nothing else has changed."""
+
+_LINES = 100
+"""Lines of metrics drawn at most."""
+
+_POINTS = 400
+"""Points of a line before it is fitted to a chart."""
 
 _STRAGGLER = 1.0
 """Seconds to wait at the end for the last commit to be published."""
@@ -53,6 +61,9 @@ class Board:
         self._active: dict[UUID, None] = {}
         self._broken: dict[UUID, None] = {}
         self._others: dict[UUID, None] = {}
+        # Of any flow run: that one is ours may become known only after its first metric.
+        self._series: dict[tuple[str, UUID | None], Series] = {}
+        self._artifacts: Sequence[Artifact] = ()
 
     def absorb(self, entries: Sequence[Entry]) -> None:
         """Remember the snapshots that belong here."""
@@ -67,6 +78,31 @@ class Board:
                     self.version += 1
                     if run.id == self.flow_run_id:
                         self._settle(run)
+
+    def measure(self, points: Sequence[MetricPoint]) -> None:
+        """Take in metrics."""
+        with self._lock:
+            for point in points:
+                key = (point.name, point.run_id)
+                series = self._series.get(key)
+                if series is None:
+                    series = self._series[key] = Series()
+                series.add(point)
+            if any(self._has(point.flow_run_id) for point in points):
+                self.version += 1
+
+    def put_artifacts(self, artifacts: Sequence[Artifact]) -> None:
+        """Take these for the artifacts that there are."""
+        with self._lock:
+            if list(artifacts) != list(self._artifacts):
+                self._artifacts = artifacts
+                self.version += 1
+
+    @property
+    def flow_run_ids(self) -> list[UUID]:
+        """The flow run and those under it."""
+        with self._lock:
+            return [self.flow_run_id, *(id for id in self._flow_runs if id != self.flow_run_id)]
 
     def picture(self, now_us: int) -> Picture:
         """Everything as it is now."""
@@ -83,8 +119,17 @@ class Board:
                 children=[run for run in self._flow_runs.values() if run.id != self.flow_run_id],
                 counts=in_order(self._counts),
                 rows=rows,
+                metrics=[
+                    series.line(_POINTS)
+                    for series in self._series.values()
+                    if series.newest is not None and self._has(series.newest.flow_run_id)
+                ][:_LINES],
+                artifacts=self._artifacts,
                 now_us=now_us,
             )
+
+    def _has(self, flow_run_id: UUID | None) -> bool:
+        return flow_run_id == self.flow_run_id or flow_run_id in self._flow_runs
 
     def _is_ours(self, run: FlowRun) -> bool:
         root = self.flow_run_id
@@ -123,6 +168,7 @@ class LiveView:
         screen: where to draw.
         clock: seconds, monotonic.
         now_us: microseconds since the epoch, UTC.
+        artifacts: finds the artifacts of flow runs.
     """
 
     def __init__(
@@ -131,11 +177,14 @@ class LiveView:
         screen: Screen | None = None,
         clock: Callable[[], float] = time.monotonic,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        artifacts: Callable[[Sequence[UUID]], Sequence[Artifact]] = lambda _: (),
     ) -> None:
         self.board = Board(flow_run_id)
         self._screen: Screen = screen or NotebookScreen(widgets=True)
         self._clock = clock
         self._now_us = now_us
+        self._artifacts = artifacts
+        self._looked = float("-inf")
         self._stop = threading.Event()
         self._drawing = threading.Lock()
         self._over = False
@@ -146,6 +195,10 @@ class LiveView:
     def committed(self, entries: Sequence[Entry]) -> None:
         """Remember what was committed; returns at once."""
         self.board.absorb(entries)
+
+    def measured(self, points: Sequence[MetricPoint]) -> None:
+        """Remember what was reported; returns at once."""
+        self.board.measure(points)
 
     def start(self, ticking: bool = True) -> None:
         """Take the place under the cell, and draw from half a second on. Call it on the thread that runs the cell.
@@ -167,6 +220,9 @@ class LiveView:
         """Draw if it is time and there is something new."""
         with self._drawing:
             now = self._clock()
+            if now >= max(self._due, self._looked + _CLOCK_TICK) and not self._stop.is_set():
+                self._looked = now
+                self._look_for_artifacts()
             version = self.board.version
             unchanged = version == self._drawn_version and now < self._drawn + _CLOCK_TICK
             if self._stop.is_set() or now < self._due or unchanged:
@@ -193,6 +249,7 @@ class LiveView:
             if self._over:
                 return
             self._over = True
+            self._look_for_artifacts()
             try:
                 self._screen.end(self._bundle())
             except Exception as error:
@@ -213,6 +270,12 @@ class LiveView:
         picture = self.board.picture(self._now_us())
         return bundle_of(picture) if picture.flow_run is not None else {**placeholder(self.board.flow_run_id)}
 
+    def _look_for_artifacts(self) -> None:
+        try:
+            self.board.put_artifacts(self._artifacts(self.board.flow_run_ids))
+        except Exception as error:
+            logger.debug("The artifacts of flow run %s could not be read: %s", self.board.flow_run_id, error)
+
     def _fall_silent(self, error: Exception) -> None:
         logger.debug("The live view of flow run %s failed: %s", self.board.flow_run_id, error, exc_info=error)
         self._stop.set()
@@ -225,8 +288,9 @@ def make_view(flow_run_id: UUID) -> LiveView | None:
         return None
     kernel = getattr(shell, "kernel", None)
     if kernel is None:
-        return LiveView(flow_run_id, TerminalScreen())
-    return LiveView(flow_run_id, NotebookScreen(widgets=_somebody_is_there(kernel)))
+        return LiveView(flow_run_id, TerminalScreen(), artifacts=artifact_service.of_runs)
+    screen = NotebookScreen(widgets=_somebody_is_there(kernel))
+    return LiveView(flow_run_id, screen, artifacts=artifact_service.of_runs)
 
 
 def _shell() -> Any:

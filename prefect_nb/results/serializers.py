@@ -1,58 +1,47 @@
 """Values to bytes and back.
 
-A serializer is asked for by name ("pickle", "json", "compressed/pickle", "compressed/json", "compressed/<other>") or
-given as an instance. One's own is a subclass of `Serializer` with a `type`, the name it is known by; for reading, it is
-made without arguments::
+A serializer is asked for by name ("pickle", "json", "numpy", "parquet", "image", "compressed/<other>") or given as an
+instance. One's own is a subclass of `Serializer` with a `type`, the name it is known by; annotated attributes are its
+options::
 
     class ArrowSerializer(Serializer):
         type = "arrow"
+        level: int = 3
 
         def dumps(self, obj): ...
         def loads(self, blob): ...
 
-Under the default serializer "pickle" a plain numpy array is kept in numpy's own format instead: it holds exactly the
-array, and reading it runs no code. Data frames stay with pickle: of the formats at hand only pickle gives back every
-index, attribute, category and dtype as it was.
+A result's reference holds the name, and after a question mark those options that reading needs. Where nobody chose a
+serializer, a plain numpy array is kept in numpy's own format; on storages outside the home tables and pictures are kept
+as Parquet and PNG, too, if these give them back exactly. At home they stay with pickle, which is faster.
 """
 
 import importlib
 import io
 import json
-import math
 import pickle
-import sys
+from collections import deque
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from prefect_nb.engine.task_run import describe
 from prefect_nb.exceptions import ConfigurationError, SerializationError
+from prefect_nb.results import formats, json_values, serializer_base
+from prefect_nb.results.serializer_base import (
+    Serializer,
+    check_library,
+    class_of,
+    refuse_option,
+    refused,
+    type_name,
+    unreadable,
+)
 
-_COMPRESSION_MAGIC = {"zlib": b"\x78", "bz2": b"BZh", "lzma": b"\xfd7zXZ\x00"}
-_NUMPY_KINDS = frozenset("biufcmMSU")
-_BUILT_IN = frozenset({"pickle", "json", "numpy", "compressed"})
-_registered: dict[str, type["Serializer"]] = {}
-
-
-class Serializer:
-    """Base of all serializers. A subclass with a `type` of its own can be asked for by that name."""
-
-    type: str = ""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if cls.type.partition("/")[0] in _BUILT_IN and cls.__module__ != __name__:
-            raise ConfigurationError(f"{cls.__qualname__} needs a `type` of its own; {cls.type!r} is taken.")
-        if "type" in cls.__dict__:
-            _registered[cls.type] = cls
-
-    def dumps(self, obj: Any) -> bytes:
-        """The value as bytes. Raises `SerializationError` where it cannot be."""
-        raise NotImplementedError
-
-    def loads(self, blob: bytes) -> Any:
-        """The value again. Raises `SerializationError` where it cannot be."""
-        raise NotImplementedError
+_COMPRESSION_MAGIC = {"zlib": b"\x78", "gzip": b"\x1f\x8b", "bz2": b"BZh", "lzma": b"\xfd7zXZ\x00"}
+_ENCODER = "prefect_nb.serializers.prefect_json_object_encoder"
+_DECODER = "prefect_nb.serializers.prefect_json_object_decoder"
+_OURS: dict[str, Callable[[Any], Any]] = {_ENCODER: json_values.encode_object, _DECODER: json_values.decode_object}
 
 
 class PickleSerializer(Serializer):
@@ -60,77 +49,151 @@ class PickleSerializer(Serializer):
 
     What is defined in `__main__` (a notebook's classes and functions) is kept by value, with cloudpickle, so that
     another kernel can read it.
+
+    Args:
+        picklelib: "cloudpickle", "pickle", or the name of a module with their `dumps` and `loads`.
+        picklelib_version: accepted for compatibility.
     """
 
     type = "pickle"
+    picklelib: str = "cloudpickle"
+    picklelib_version: str | None = None
+    _only_for_writing = frozenset({"picklelib_version"})
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        check_library(self, "picklelib", "pickle", ("dumps", "loads"))
 
     def dumps(self, obj: Any) -> bytes:
         """The value as a pickle. Raises `SerializationError`: locks, generators, open files and the like."""
-        plain = _plain_pickle(obj)
-        if plain is not None:
-            return plain
         try:
+            if self.picklelib != "cloudpickle":
+                dumped: bytes = importlib.import_module(self.picklelib).dumps(obj)
+                return dumped
+            plain = _plain_pickle(obj)
+            if plain is not None:
+                return plain
             buffer = io.BytesIO()
             _by_value_pickler()(buffer, protocol=5).dump(obj)
             return buffer.getvalue()
         except Exception as error:
-            raise _refused(obj, "pickled", error) from error
+            raise refused(obj, "pickled", error) from error
 
     def loads(self, blob: bytes) -> Any:
         """The value again. Raises `SerializationError`, for example where a class is not there any more."""
         try:
-            return pickle.loads(blob)
+            return (pickle if self.picklelib == "cloudpickle" else importlib.import_module(self.picklelib)).loads(blob)
         except Exception as error:
-            raise _unreadable("pickle", error) from error
+            raise unreadable("pickle", error) from error
 
 
 class JSONSerializer(Serializer):
-    """JSON, strictly: None, bool, int, finite float, str, list, dict with text keys; a tuple comes back as a list."""
+    """JSON.
+
+    It holds None, booleans, numbers, text, lists, dicts with text keys; and, by name, sets, bytes, times, UUIDs, paths,
+    decimals, enumerations, dataclasses, pydantic models and exceptions. A tuple comes back as a list.
+
+    Args:
+        jsonlib: the module that writes it, such as "orjson".
+        object_encoder: module and name of a function that turns other objects into JSON; None: they are refused.
+        object_decoder: module and name of a function that turns JSON objects back; None: they stay dicts.
+        dumps_kwargs: further arguments of `dumps`.
+        loads_kwargs: further arguments of `loads`.
+    """
 
     type = "json"
+    jsonlib: str = "json"
+    object_encoder: str | None = _ENCODER
+    object_decoder: str | None = _DECODER
+    dumps_kwargs: dict[str, Any] = {}  # noqa: RUF012  # each instance has a copy
+    loads_kwargs: dict[str, Any] = {}  # noqa: RUF012
+    _only_for_writing = frozenset({"object_encoder", "dumps_kwargs"})
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        check_library(self, "jsonlib", "JSON", ("dumps", "loads"))
+        if "default" in self.dumps_kwargs:
+            refuse_option(
+                self, "dumps_kwargs", self.dumps_kwargs, "`default` cannot be provided. Use `object_encoder` instead."
+            )
+        if "object_hook" in self.loads_kwargs:
+            refuse_option(
+                self,
+                "loads_kwargs",
+                self.loads_kwargs,
+                "`object_hook` cannot be provided. Use `object_decoder` instead.",
+            )
 
     def dumps(self, obj: Any) -> bytes:
         """The value as JSON text in UTF-8. Raises `SerializationError` naming the part that JSON cannot hold."""
+        options = dict(self.dumps_kwargs)
+        encoder = _named(self.object_encoder)
+        if encoder is not None:
+            options["default"] = encoder
+        if self.jsonlib == "json":
+            options.setdefault("separators", (",", ":"))
         try:
-            _check_json(obj, "$")
-            return json.dumps(obj, separators=(",", ":"), allow_nan=False).encode()
+            _check_json(obj, "$", encoder)
+            text = importlib.import_module(self.jsonlib).dumps(obj, **options)
         except SerializationError:
             raise
         except Exception as error:
-            raise _refused(obj, "written as JSON", error) from error
+            raise refused(obj, "written as JSON", error) from error
+        return text if isinstance(text, bytes) else text.encode()
 
     def loads(self, blob: bytes) -> Any:
         """The value again. Raises `SerializationError`."""
+        options = dict(self.loads_kwargs)
+        decoder = _named(self.object_decoder)
+        if decoder is not None:
+            options["object_hook"] = decoder
         try:
-            return json.loads(blob)
+            # Whichever library wrote it, it is JSON; not each of them can give objects back.
+            return (json if decoder is not None else importlib.import_module(self.jsonlib)).loads(blob, **options)
         except Exception as error:
-            raise _unreadable("JSON", error) from error
+            raise unreadable("JSON", error) from error
 
 
 class NumpySerializer(Serializer):
-    """One numpy array, in numpy's own format, without pickle."""
+    """One numpy array, in numpy's own format, without pickle. Refuses arrays of objects and structured arrays."""
 
     type = "numpy"
 
     def dumps(self, obj: Any) -> bytes:
-        """The array in `.npy` format. Raises `SerializationError`: arrays of objects and structured arrays."""
-        from numpy.lib import format as npy
-
-        buffer = io.BytesIO()
-        try:
-            npy.write_array(buffer, obj, allow_pickle=False)
-        except Exception as error:
-            raise _refused(obj, "written in numpy's format", error) from error
-        return buffer.getvalue()
+        """The array in `.npy` format. Raises `SerializationError`."""
+        return _written(obj, "written in numpy's format", formats.write_array)
 
     def loads(self, blob: bytes) -> Any:
         """The array again, writable. Raises `SerializationError`."""
-        try:
-            from numpy.lib import format as npy
+        return _read(blob, "numpy's format", formats.read_array)
 
-            return npy.read_array(io.BytesIO(blob), allow_pickle=False)
-        except Exception as error:
-            raise _unreadable("numpy's format", error) from error
+
+class ParquetSerializer(Serializer):
+    """A pandas or polars data frame or a pyarrow table, as Parquet, if it comes back from there exactly."""
+
+    type = "parquet"
+
+    def dumps(self, obj: Any) -> bytes:
+        """The table as Parquet. Raises `SerializationError`."""
+        return _written(obj, "written as Parquet", formats.write_table)
+
+    def loads(self, blob: bytes) -> Any:
+        """The table again, of the same library. Raises `SerializationError`."""
+        return _read(blob, "Parquet", formats.read_table)
+
+
+class ImageSerializer(Serializer):
+    """A PIL image as PNG, if it comes back from there exactly. A matplotlib figure comes back as such a picture."""
+
+    type = "image"
+
+    def dumps(self, obj: Any) -> bytes:
+        """The picture as PNG. Raises `SerializationError`."""
+        return _written(obj, "written as PNG", formats.write_picture)
+
+    def loads(self, blob: bytes) -> Any:
+        """The picture as a PIL image. Raises `SerializationError`."""
+        return _read(blob, "PNG", formats.read_picture)
 
 
 class CompressedSerializer(Serializer):
@@ -138,19 +201,23 @@ class CompressedSerializer(Serializer):
 
     Args:
         serializer: the inner serializer, by name or as an instance.
-        compressionlib: "zlib" (fast), "bz2" or "lzma" (small). The bytes themselves tell which it was.
+        compressionlib: "zlib" (fast), "gzip", "bz2", "lzma" (small), or a module with their `compress` and `decompress`.
     """
 
     type = "compressed"
+    compressionlib: str = "zlib"
 
-    def __init__(self, serializer: str | Serializer = "pickle", compressionlib: str = "zlib") -> None:
-        if compressionlib not in _COMPRESSION_MAGIC:
-            raise ConfigurationError(
-                f"Unknown compressionlib {compressionlib!r}; there are {', '.join(_COMPRESSION_MAGIC)}."
-            )
+    def __init__(self, serializer: str | Serializer = "pickle", compressionlib: str = "zlib", **options: Any) -> None:
+        super().__init__(compressionlib=compressionlib, **options)
         self.serializer = resolve_serializer(serializer)
-        self.compressionlib = compressionlib
         self.type = f"compressed/{self.serializer.type}"
+        check_library(self, "compressionlib", "compression", ("compress", "decompress"))
+
+    @property
+    def name(self) -> str:
+        """What a reference calls it. Bytes of the standard library's modules tell themselves which it was."""
+        own = "" if self.compressionlib in _COMPRESSION_MAGIC else f":{self.compressionlib}"
+        return f"compressed{own}/{self.serializer.name}"
 
     def dumps(self, obj: Any) -> bytes:
         """The compressed bytes. Raises `SerializationError` as the inner serializer does."""
@@ -159,28 +226,34 @@ class CompressedSerializer(Serializer):
 
     def loads(self, blob: bytes) -> Any:
         """The value again, whichever library compressed it. Raises `SerializationError`."""
-        for library, magic in _COMPRESSION_MAGIC.items():
-            if blob.startswith(magic):
-                try:
-                    inner = importlib.import_module(library).decompress(blob)
-                except Exception as error:
-                    raise _unreadable(library, error) from error
-                return self.serializer.loads(inner)
-        raise SerializationError("A compressed result begins with no compression library's mark.")
+        library = self.compressionlib
+        if library in _COMPRESSION_MAGIC:
+            library = next((name for name, magic in _COMPRESSION_MAGIC.items() if blob.startswith(magic)), "")
+            if not library:
+                raise SerializationError("A compressed result begins with no compression library's mark.")
+        try:
+            inner = importlib.import_module(library).decompress(blob)
+        except Exception as error:
+            raise unreadable(library, error) from error
+        return self.serializer.loads(inner)
 
 
 class CompressedPickleSerializer(CompressedSerializer):
     """Pickle, compressed."""
 
-    def __init__(self, compressionlib: str = "zlib") -> None:
-        super().__init__("pickle", compressionlib)
+    type = "compressed/pickle"
+
+    def __init__(self, compressionlib: str = "zlib", serializer: str | Serializer = "pickle", **options: Any) -> None:
+        super().__init__(serializer, compressionlib, **options)
 
 
 class CompressedJSONSerializer(CompressedSerializer):
     """JSON, compressed."""
 
-    def __init__(self, compressionlib: str = "zlib") -> None:
-        super().__init__("json", compressionlib)
+    type = "compressed/json"
+
+    def __init__(self, compressionlib: str = "zlib", serializer: str | Serializer = "json", **options: Any) -> None:
+        super().__init__(serializer, compressionlib, **options)
 
 
 def resolve_serializer(serializer: str | Serializer) -> Serializer:
@@ -196,14 +269,26 @@ def resolve_serializer(serializer: str | Serializer) -> Serializer:
     if not isinstance(serializer, str):
         raise ConfigurationError(f"A serializer is a name or an instance of Serializer, not {serializer!r}.")
     outer, slash, inner = serializer.partition("/")
+    outer, _, library = outer.partition(":")
     if outer == "compressed" and slash:
-        return CompressedSerializer(inner)
-    if serializer not in _registered:
-        raise ConfigurationError(
-            f"Unknown serializer {serializer!r}; known are {', '.join(sorted(_registered))} and compressed/<name>. "
-            "Define or import your Serializer subclass of that `type` first."
-        )
-    return _registered[serializer]()
+        return CompressedSerializer(inner, library or "zlib")
+    type_, _, options = serializer.partition("?")
+    cls = class_of(type_)
+    return cls(**json.loads(options)) if options else cls()
+
+
+_instances: dict[type[Serializer], Serializer] = {}
+
+
+def _shared(name: str) -> Serializer:
+    """The serializer of that name, made once where it has no options: it is not given away."""
+    cls = serializer_base.registered.get(name)
+    if cls is None:
+        return resolve_serializer(name)
+    found = _instances.get(cls)
+    if found is None:
+        found = _instances[cls] = resolve_serializer(name)
+    return found
 
 
 def encode(value: Any, serializer: str | Serializer) -> tuple[str, bytes]:
@@ -213,13 +298,14 @@ def encode(value: Any, serializer: str | Serializer) -> tuple[str, bytes]:
         SerializationError: whatever went wrong in the serializer.
         ConfigurationError: no such serializer.
     """
-    chosen = resolve_serializer(serializer)
+    name = serializer if isinstance(serializer, str) else None
+    chosen = _shared(name) if name is not None else resolve_serializer(serializer)
     try:
-        return chosen.type, chosen.dumps(value)
+        return name or chosen.name, chosen.dumps(value)
     except SerializationError:
         raise
     except Exception as error:
-        raise _refused(value, f"serialized as {chosen.type!r}", error) from error
+        raise refused(value, f"serialized as {chosen.type!r}", error) from error
 
 
 def decode(name: str, payload: bytes) -> Any:
@@ -229,23 +315,39 @@ def decode(name: str, payload: bytes) -> Any:
         SerializationError: the serializer is unknown here, or cannot read them.
     """
     try:
-        return resolve_serializer(name).loads(payload)
+        return _shared(name).loads(payload)
     except SerializationError:
         raise
     except ConfigurationError as error:
         raise SerializationError(str(error)) from None
     except Exception as error:
-        raise _unreadable(repr(name), error) from error
+        raise unreadable(repr(name), error) from error
 
 
-def by_type(value: Any) -> str:
-    """The serializer for a value nobody chose one for: "numpy" for plain arrays, else "pickle"."""
-    numpy = sys.modules.get("numpy")
-    if numpy is None or type(value) is not numpy.ndarray:
-        return "pickle"
-    dtype = value.dtype
-    exact = dtype.kind in _NUMPY_KINDS and dtype.isbuiltin != 2 and dtype.metadata is None
-    return "numpy" if exact else "pickle"
+def encode_by_type(value: Any, exact_formats: bool = False) -> tuple[str, bytes]:
+    """A value's bytes in the serializer for values nobody chose one for, and that one's name.
+
+    Args:
+        value: what to write.
+        exact_formats: whether tables and pictures go into formats of their own, if these give them back exactly.
+
+    Raises:
+        SerializationError: whatever went wrong in the serializer.
+    """
+    name = by_type(value, exact_formats)
+    if name in {"parquet", "image"}:
+        try:
+            return encode(value, name)
+        except SerializationError:
+            name = "pickle"
+    return encode(value, name)
+
+
+def by_type(value: Any, exact_formats: bool = False) -> str:
+    """The serializer to try first for a value nobody chose one for."""
+    if exact_formats:
+        return formats.format_of(value) or "pickle"
+    return "numpy" if formats.is_plain_array(value) else "pickle"
 
 
 def _plain_pickle(obj: Any) -> bytes | None:
@@ -271,40 +373,54 @@ def _by_value_pickler() -> Callable[..., Any]:
     return Pickler
 
 
-def _check_json(value: Any, path: str) -> None:
-    kind = type(value)
-    if kind is dict:
+def _check_json(value: Any, path: str, encoder: Callable[[Any], Any] | None) -> None:
+    """Refuse what the `json` module would silently change, or does not know how to name."""
+    if isinstance(value, dict):
         for key, item in value.items():
-            if type(key) is not str:
+            if not isinstance(key, str):
                 raise SerializationError(
-                    f"JSON has no key {key!r} ({_name(key)}) at {path}. Use text keys, or 'pickle'."
+                    f"JSON has no key {key!r} ({type_name(key)}) at {path}. Use text keys, or 'pickle'."
                 )
-            _check_json(item, f"{path}.{key}")
-    elif kind is list or kind is tuple:
+            _check_json(item, f"{path}.{key}", encoder)
+        if encoder is json_values.encode_object and json_values.is_reserved(value):
+            raise SerializationError(f"The dict at {path} would come back as an object. Use other keys, or 'pickle'.")
+    elif isinstance(value, list | tuple | set | frozenset | deque):
         for index, item in enumerate(value):
-            _check_json(item, f"{path}[{index}]")
-    elif kind is float and not math.isfinite(value):
-        raise SerializationError(f"JSON has no number {value!r} (at {path}). Use None, or the serializer 'pickle'.")
-    elif value is not None and kind not in (str, int, float, bool):
-        raise SerializationError(
-            f"JSON cannot hold a {_name(value)} (at {path}). Convert it, or use the serializer 'pickle'."
-        )
+            _check_json(item, f"{path}[{index}]", encoder)
+    elif value is not None and not isinstance(value, str | int | float):
+        try:
+            (encoder or _no_encoder)(value)
+        except Exception as error:
+            raise SerializationError(
+                f"JSON cannot hold a {type_name(value)} (at {path}): {describe(error)}. Convert it, or use the serializer "
+                "'pickle'."
+            ) from error
 
 
-def _refused(value: Any, how: str, error: Exception) -> SerializationError:
-    return SerializationError(
-        f"A value of type {_name(value)} cannot be {how}: {describe(error)}. Return plain data instead, "
-        "choose another result_serializer, or set persist_result=False."
-    )
+def _no_encoder(_value: Any) -> Any:
+    raise TypeError("there is no object_encoder")
 
 
-def _unreadable(what: str, error: Exception) -> SerializationError:
-    return SerializationError(
-        f"A kept result cannot be read back as {what}: {describe(error)}. Define or import what it needs, "
-        "or run the task again with refresh_cache=True."
-    )
+def _written(value: Any, how: str, write: Callable[[Any], bytes]) -> bytes:
+    try:
+        return write(value)
+    except Exception as error:
+        raise refused(value, how, error) from error
 
 
-def _name(value: Any) -> str:
-    kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+def _read(blob: bytes, what: str, read: Callable[[bytes], Any]) -> Any:
+    try:
+        return read(blob)
+    except Exception as error:
+        raise unreadable(what, error) from error
+
+
+def _named(name: str | None) -> Callable[[Any], Any] | None:
+    """The function of that name; ours is where Prefect has its own."""
+    if name is None or name in _OURS:
+        return _OURS[name] if name else None
+    try:
+        found: Callable[[Any], Any] = json_values.from_qualified_name(name)
+        return found
+    except (ImportError, AttributeError) as error:
+        raise SerializationError(f"The function {name!r} is not there: {error}.") from error

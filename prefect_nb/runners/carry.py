@@ -4,12 +4,13 @@ import contextlib
 import functools
 import inspect
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from prefect_nb.engine.commands import Interrupted, Outcome, Raised, Returned
 from prefect_nb.engine.task_run import describe
 from prefect_nb.exceptions import SerializationError
+from prefect_nb.runners.aside import unpacking
 
 _DEEPEST_BLAME = 6
 
@@ -29,6 +30,44 @@ def call(work: Callable[[Any], Outcome], emit: Callable[[Any], None]) -> Outcome
         return Raised(error)
     except BaseException as error:
         return Interrupted(error, f"The call ended by {describe(error)}.")
+
+
+def answer(
+    data: bytes,
+    emit: Callable[[Any], None],
+    held: Sequence[bytes] = (),
+    around: Callable[[Any], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> tuple[Outcome, bytes]:
+    """In a worker process: read work, call it; the outcome, and it as bytes.
+
+    Args:
+        data: what `pickle_work` made.
+        emit: where the work sends its log lines.
+        held: the values that were put aside for it, see `aside`.
+        around: entered with the work while it is called.
+    """
+    import cloudpickle
+
+    try:
+        with unpacking([functools.partial(_value_of, value) for value in held]):
+            work = cloudpickle.loads(data)
+    except Exception as error:
+        outcome: Outcome = Raised(
+            SerializationError(
+                f"This call cannot be read in the worker process: {describe(error)}. Make what it needs importable "
+                "there, or run it on a thread pool."
+            )
+        )
+    else:
+        with around(work):
+            outcome = call(work, emit)
+    return outcome, pickle_outcome(outcome)
+
+
+def _value_of(data: bytes) -> Any:
+    import cloudpickle
+
+    return cloudpickle.loads(data)[0].value
 
 
 def pickle_work(work: Any) -> bytes:

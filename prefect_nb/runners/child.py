@@ -10,10 +10,7 @@ import threading
 from queue import SimpleQueue
 from typing import Any
 
-from prefect_nb.engine.commands import Raised
-from prefect_nb.engine.task_run import describe
-from prefect_nb.exceptions import SerializationError
-from prefect_nb.runners.carry import call, pickle_outcome
+from prefect_nb.runners.carry import answer
 
 LINE = b"L"
 OUTCOME = b"O"
@@ -28,7 +25,7 @@ def main(descriptor: int) -> None:
     os.set_inheritable(descriptor, False)
     line = _Line(descriptor)
     while (work := line.works.get()) is not None:
-        outcome = _answer(work, line.emit)
+        _, outcome = answer(work, line.emit)
         line.is_busy = False
         try:
             line.send(OUTCOME, outcome)
@@ -69,20 +66,3 @@ class _Line:
             if self.is_busy:
                 os._exit(1)
             self.works.put(None)
-
-
-def _answer(data: bytes, emit: Any) -> bytes:
-    import cloudpickle
-
-    try:
-        work = cloudpickle.loads(data)
-    except Exception as error:
-        return pickle_outcome(
-            Raised(
-                SerializationError(
-                    f"This call cannot be read in the worker process: {describe(error)}. Make what it needs importable "
-                    "there, or run it on a thread pool."
-                )
-            )
-        )
-    return pickle_outcome(call(work, emit))

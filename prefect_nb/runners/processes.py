@@ -38,6 +38,7 @@ class ProcessRunner:
 
     name = "processes"
     remote = True
+    shares_files = True
 
     def __init__(self, max_workers: int | None = None) -> None:
         self.max_workers = max_workers or os.cpu_count() or 1

@@ -17,6 +17,7 @@ from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.ids import new_id
 from prefect_nb.home import Home
 from prefect_nb.interfaces import Artifact, ArtifactQuery
+from prefect_nb.model.redaction import redact, redact_texts
 from prefect_nb.service import current_run
 from prefect_nb.service.documents import Document, iso
 from prefect_nb.service.text import bytes_text, did_you_mean, one_line
@@ -26,6 +27,8 @@ LIMIT = 5 * 1024 * 1024
 
 RICH = "rich"
 """The type of an artifact that is a bundle of representations by MIME type."""
+
+_OVERVIEW = 64 * 1024
 
 Table = tuple[list[str], list[list[Any]]]
 
@@ -57,8 +60,8 @@ def create(type_: str | None, data: Any, key: str | None, description: str | Non
         id=new_id(),
         key=key,
         type=type_,
-        description=description,
-        data=data,
+        description=description and redact(description),
+        data=redact_texts(data),
         flow_run_id=flow_run_id,
         task_run_id=task_run_id,
         created_us=now,
@@ -76,7 +79,9 @@ def update(id: UUID, data: Any = None, description: str | None = None) -> None:
         ArtifactTooLarge: its data has more than 5 MiB.
     """
     _check_size(data)
-    if not Home.current().store.objects.update_artifact(id, now_us(), data, description):
+    if not Home.current().store.objects.update_artifact(
+        id, now_us(), redact_texts(data), description and redact(description)
+    ):
         raise ObjectNotFound(f"There is no artifact {id}. `prefect-nb artifact ls` lists them.")
 
 
@@ -108,9 +113,12 @@ def versions(key: str, limit: int = 10) -> list[Artifact]:
     return found
 
 
-def of_runs(flow_run_ids: Sequence[UUID], limit: int = 50) -> list[Artifact]:
-    """What these flow runs and their task runs made, oldest first; of each key the newest version."""
-    query = ArtifactQuery(flow_run_ids=tuple(flow_run_ids), limit=limit)
+def of_runs(flow_run_ids: Sequence[UUID], limit: int = 200) -> list[Artifact]:
+    """What these flow runs and their task runs made last, oldest first; of each key the newest version.
+
+    For an overview: large data (`ArtifactQuery.largest`) is not read.
+    """
+    query = ArtifactQuery(flow_run_ids=tuple(flow_run_ids), limit=limit, largest=_OVERVIEW)
     found: dict[str | UUID, Artifact] = {}
     for artifact in Home.current().store.objects.artifacts(query):
         found.setdefault(artifact.key or artifact.id, artifact)
@@ -162,7 +170,7 @@ def table_of(data: Any) -> Table:
     """
     if isinstance(data, str):
         data = json.loads(data)
-    if isinstance(data, dict):
+    if isinstance(data, dict) and all(isinstance(column, list) for column in data.values()):
         columns = [str(name) for name in data]
         lengths = [len(column) for column in data.values()]
         return columns, [
@@ -210,12 +218,17 @@ def harmless(cell: Any) -> Any:
 def summary(artifact: Artifact, limit: int = 120) -> str:
     """What an artifact is, in a line."""
     data = artifact.data
+    if data is None:
+        return "unknown" if artifact.type == "progress" else ""
     match artifact.type:
         case "progress":
-            return "unknown" if data is None else f"{data:g} %"
+            return f"{data:g} %"
         case "table":
-            columns, rows = table_of(data)
-            return f"{len(rows):,} rows of {len(columns):,} columns"
+            try:
+                columns, rows = table_of(data)
+            except (ConfigurationError, ValueError):
+                return "not a table"
+            return f"{_plural(len(rows), 'row')} of {_plural(len(columns), 'column')}"
         case "image" if isinstance(data, str) and data.startswith("data:"):
             return f"{one_line(data.partition(';')[0][5:], 40)}, {bytes_text(len(data))}"
         case "rich" if isinstance(data, dict):
@@ -247,6 +260,10 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_nan(item) for key, item in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _plural(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _table(artifact: Artifact) -> Table:

@@ -71,7 +71,9 @@ class Series:
         if self._fill == 0:
             self._buckets.append((step, value, step, value))
         else:
-            self._buckets[-1] = _merged(self._buckets[-1], (step, value, step, value))
+            newest_bucket = self._buckets[-1]
+            if value < newest_bucket[1] or value > newest_bucket[3]:
+                self._buckets[-1] = _merged(newest_bucket, (step, value, step, value))
         self._fill += 1
         if self._fill == self._width:
             self._fill = 0

@@ -1,5 +1,7 @@
 """Variables: named JSON values that outlive runs."""
 
+import json
+import re
 from typing import Any
 
 from prefect_nb.exceptions import ObjectNotFound
@@ -9,6 +11,39 @@ from prefect_nb.home import Home
 from prefect_nb.interfaces import Variable
 from prefect_nb.service.documents import Document, iso
 from prefect_nb.service.text import did_you_mean, one_line
+
+LONGEST_NAME = 255
+LONGEST_VALUE = 5000
+"""Characters of a name, and of a value as JSON."""
+
+_NAME = re.compile(r"[a-z0-9_-]*")
+
+
+def check_name(name: str) -> str:
+    """The name, if it is one.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"Variable name must have at most {LONGEST_NAME} characters.")
+    if not _NAME.fullmatch(name):
+        raise ValueError("Variable name must only contain lowercase letters, numbers, and dashes or underscores.")
+    return name
+
+
+def check_value(value: Any) -> Any:
+    """The value as JSON gives it back.
+
+    Raises:
+        ValueError: JSON cannot express it, or it is too long.
+    """
+    if not _is_json(value):
+        raise ValueError("Variable value must be serializable to JSON")
+    text = json.dumps(value, allow_nan=False)
+    if len(text) > LONGEST_VALUE:
+        raise ValueError(f"Variable value must be less than {LONGEST_VALUE} characters")
+    return json.loads(text)
 
 
 def put(name: str, value: Any, tags: list[str], overwrite: bool) -> Variable | None:
@@ -61,3 +96,11 @@ def document(variable: Variable) -> Document:
         "value": variable.value,
         "tags": list(variable.tags),
     }
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, str | int | float | bool)

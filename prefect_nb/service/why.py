@@ -221,8 +221,12 @@ def _compared(store: Store, run: TaskRun, known: KeyParts) -> Answer:
     if not earlier:
         return Answer(run, FIRST, "first run of this task")
     found = [(differences(before.parts, known.parts), before) for before in earlier]
-    differing, nearest = min(found, key=lambda pair: len(pair[0]))
-    other = store.task_run(nearest.task_run_id)
+    query = RunQuery(ids=tuple(before.task_run_id for before in earlier), limit=len(earlier))
+    runs = {one.id: one for one in store.task_runs(query)}
+    # Runs of the same flow run differ because they were meant to; those of an earlier one tell what has changed.
+    siblings = {id for id, one in runs.items() if one.flow_run_id is not None and one.flow_run_id == run.flow_run_id}
+    differing, nearest = min(found, key=lambda pair: (len(pair[0]), pair[1].task_run_id in siblings))
+    other = runs.get(nearest.task_run_id)
     if not differing:
         return Answer(
             run, MISS, f"miss: same code and inputs as {_called(other)}, {_unusable(store, run, other)}", other
@@ -243,11 +247,8 @@ def _unusable(store: Store, run: TaskRun, other: TaskRun | None) -> str:
     if other.end_us is None or other.end_us > looked_us:
         return "which was still running then"
     if other.result is None:
-        return (
-            f"whose result was not kept ({one_line(other.result_note, 200)})"
-            if other.result_note
-            else ("whose result was not kept")
-        )
+        note = f" ({one_line(other.result_note, 200)})" if other.result_note else ""
+        return f"whose result was not kept{note}"
     return "whose kept result was gone"
 
 

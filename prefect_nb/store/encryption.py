@@ -31,6 +31,11 @@ class KeyFileCipher:
         self._blocks = blocks
         self._guard = threading.Lock()
 
+    @property
+    def in_use(self) -> bool:
+        """Whether there is a key file."""
+        return os.path.lexists(self.path)
+
     def encrypt(self, data: bytes) -> str:
         """The data as a text that only `decrypt` can read. Raises as `interfaces.blocks.Cipher`."""
         from cryptography.fernet import Fernet

@@ -28,11 +28,15 @@ _NETWORK_TYPES = frozenset(
 )
 
 
+_FOLDERS = ("backups", "locks", "owners", "results")
+
+
 def prepare_home(home: Path) -> None:
     """Make the home directory, or see that it is a directory of this user's; its mode becomes 0700.
 
     Raises:
-        StoreUnavailable: it cannot be made or written, is no directory, is a symbolic link, or belongs to somebody else.
+        StoreUnavailable: it cannot be made or written, is no directory, is a symbolic link, or belongs to somebody
+            else, or a folder in it does.
         StorageFull: no room to make it.
     """
     try:
@@ -56,6 +60,19 @@ def prepare_home(home: Path) -> None:
         raise StoreUnavailable(
             f"The home directory {home} is read-only. Make it writable, or set PREFECT_NB_HOME to another directory."
         )
+    for name in _FOLDERS:
+        _refuse_strange_folder(home / name)
+
+
+def _refuse_strange_folder(path: Path) -> None:
+    """What lies in one of the home's folders is trusted, and written: it must be there itself, and this user's."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return
+    if stat.S_ISLNK(found.st_mode):
+        raise StoreUnavailable(f"{path} is a symbolic link to {os.readlink(path)}. Put the folder itself there.")
+    refuse_foreign(path, found)
 
 
 def refuse_foreign(path: Path, found: os.stat_result) -> None:

@@ -3,7 +3,7 @@
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from prefect_nb.model.events import Event, fold
 from prefect_nb.model.runs import FlowRun, Run, TaskRun
 from prefect_nb.store import takeover
 from prefect_nb.store.memory_blocks import MemoryBlocks
+from prefect_nb.store.memory_inputs import MemoryInputs
 from prefect_nb.store.memory_limits import MemoryLimits
 from prefect_nb.store.memory_metrics import MemoryMetrics
 from prefect_nb.store.memory_objects import MemoryObjects
@@ -41,6 +42,7 @@ class MemoryStore:
         self.limits = MemoryLimits(self._lock, self._owners)
         self.objects = MemoryObjects()
         self.blocks = MemoryBlocks()
+        self.inputs = MemoryInputs(self.flow_run)
         self.metrics = MemoryMetrics()
 
     def write(
@@ -226,12 +228,15 @@ class MemoryStore:
         with self._lock:
             return sorted(self._owners.values(), key=lambda owner: (owner.started_us, owner.id.bytes))
 
-    def claim(self, flow_run_id: UUID, owner_id: UUID, at_us: int, recoveries: int) -> FlowRun:
+    def claim(
+        self, flow_run_id: UUID, owner_id: UUID, at_us: int, recoveries: int, expected_epoch: int | None = None
+    ) -> FlowRun:
         """Make this owner the flow run's, under a new epoch."""
         with self._lock:
             run = self.flow_run(flow_run_id)
             if run is None:
                 raise ObjectNotFound(f"There is no flow run {flow_run_id}.")
+            takeover.check_epoch(run, expected_epoch)
             claimed, entries = takeover.claim(run, self._tasks(flow_run_id), owner_id, at_us, recoveries)
             self._append(entries)
             return claimed
@@ -257,7 +262,7 @@ class MemoryStore:
             ]
             entries: list[Entry] = []
             for run in theirs:
-                if isinstance(run, FlowRun) and run.owner_id in owner_ids:
+                if isinstance(run, FlowRun) and run.owner_id in owner_ids and not takeover.is_suspended(run):
                     entries += takeover.crash(run, self._tasks(run.id), at_us, message)
                     self._settle_cancels(run.id, entries[-1].run.state_name.lower())
             ended = {entry.run.id for entry in entries}
@@ -311,13 +316,20 @@ class MemoryStore:
 
     def previous_key_parts(self, task_key: str, before: UUID) -> KeyParts | None:
         """The parts of the newest other run of this task created before that run; if it is unknown, of the newest."""
-        return next(iter(self.earlier_key_parts(task_key, before, 1)), None)
+        return next(iter(self._earlier(before, 1, lambda key: key == task_key)), None)
 
     def earlier_key_parts(self, task_key: str, before: UUID, limit: int) -> list[KeyParts]:
-        """The parts of other runs of this task created before that run, newest first; runs without a key left out."""
+        """The parts of other runs of the task of that name created before that run."""
+        name = task_key.rpartition("-")[0]
+        same_code = self._earlier(before, limit, lambda key: key == task_key)
+        return same_code + self._earlier(
+            before, limit, lambda key: key != task_key and len(key) == len(task_key) and key.rpartition("-")[0] == name
+        )
+
+    def _earlier(self, before: UUID, limit: int, fits: Callable[[str], bool]) -> list[KeyParts]:
         with self._lock:
             later = self._runs.get(before)
-            found = (parts for parts in self._parts.values() if parts.task_key == task_key and parts.parts)
+            found = (parts for parts in self._parts.values() if fits(parts.task_key) and parts.parts)
             others = [(self._parts_age(parts), parts) for parts in found if parts.task_run_id != before]
         older = [pair for pair in others if later is None or pair[0] < _age(later)]
         older.sort(key=lambda pair: pair[0], reverse=True)

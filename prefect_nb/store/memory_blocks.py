@@ -47,11 +47,11 @@ class MemoryBlocks:
         found = self.by_id(id)
         return found is not None and self._documents.pop((found.type_slug, found.name), None) is not None
 
-    def put_type(self, type: BlockType) -> None:
+    def put_type(self, block_type: BlockType) -> None:
         """Register a type, or what has changed of it."""
         with self._lock:
-            before = self._types.get(type.slug, type)
-            self._types[type.slug] = msgspec.structs.replace(type, created_us=before.created_us)
+            before = self._types.get(block_type.slug, block_type)
+            self._types[block_type.slug] = msgspec.structs.replace(block_type, created_us=before.created_us)
 
     def types(self) -> list[BlockType]:
         """Every type, by slug."""

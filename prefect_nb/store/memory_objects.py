@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
+from msgspec.json import encode
 from msgspec.structs import replace
 
 from prefect_nb.interfaces.objects import Artifact, ArtifactQuery, Variable
@@ -51,7 +52,11 @@ class MemoryObjects:
             and (not some_run or item.flow_run_id in query.flow_run_ids or item.task_run_id in query.task_run_ids)
         ]
         found.sort(key=_age, reverse=True)
-        return found[: query.limit if query.limit >= 0 else None]
+        found = found[: query.limit if query.limit >= 0 else None]
+        if query.largest is None:
+            return found
+        most = query.largest
+        return [replace(item, data=None) if len(encode(item.data).decode()) > most else item for item in found]
 
     def delete_artifacts(self, id: UUID | None = None, key: str | None = None) -> int:
         """Drop the artifact of this id, or all of this key."""

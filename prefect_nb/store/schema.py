@@ -123,6 +123,16 @@ _BLOCKS = (
     "CREATE TABLE secret_key (id TEXT PRIMARY KEY NOT NULL) STRICT",
 )
 
+_INPUTS = (
+    """CREATE TABLE run_input (
+        cursor INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, flow_run_id BLOB NOT NULL, key TEXT NOT NULL,
+        value TEXT NOT NULL, sender TEXT, created_us INTEGER NOT NULL, UNIQUE (flow_run_id, key)) STRICT""",
+    """CREATE TABLE pause_end (
+        state_id BLOB PRIMARY KEY NOT NULL, flow_run_id BLOB NOT NULL, key TEXT, outcome TEXT NOT NULL,
+        at_us INTEGER NOT NULL) STRICT""",
+    "CREATE INDEX pause_end_flow_run ON pause_end (flow_run_id)",
+)
+
 HISTORY = Schema(
     "prefect_nb",
     0x50664E42,
@@ -131,6 +141,7 @@ HISTORY = Schema(
         ("m002_limits", _LIMITS),
         ("m003_objects", _OBJECTS),
         ("m004_blocks", _BLOCKS),
+        ("m005_inputs", _INPUTS),
         ("m006_explained", _EXPLAINED),
     ),
 )

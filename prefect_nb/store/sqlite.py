@@ -25,6 +25,7 @@ from prefect_nb.store.files import prepare_home
 from prefect_nb.store.rows import OutOfStep, append, following, replace_row, storable, to_json
 from prefect_nb.store.schema import HISTORY, LOGS
 from prefect_nb.store.sqlite_blocks import SqliteBlocks
+from prefect_nb.store.sqlite_inputs import SqliteInputs
 from prefect_nb.store.sqlite_metrics import SqliteMetrics
 from prefect_nb.store.sqlite_objects import SqliteObjects
 from prefect_nb.store.sqlite_reads import decoded
@@ -48,6 +49,7 @@ class SqliteStore:
         self.limits = sqlite_limits.SqliteLimits(history)
         self.objects = SqliteObjects(history)
         self.blocks = SqliteBlocks(history)
+        self.inputs = SqliteInputs(history)
         self.metrics = SqliteMetrics(self._log_database)
         self._flow_ids: dict[str, UUID] = {}
         self._closed = False
@@ -251,17 +253,21 @@ class SqliteStore:
         sql = "SELECT id, host_id, boot_id, pid, lock_path, started_us, kind FROM owner ORDER BY started_us, id"
         return [Owner(UUID(bytes=id), *rest) for id, *rest in self._rows(sql)]
 
-    def claim(self, flow_run_id: UUID, owner_id: UUID, at_us: int, recoveries: int) -> FlowRun:
+    def claim(
+        self, flow_run_id: UUID, owner_id: UUID, at_us: int, recoveries: int, expected_epoch: int | None = None
+    ) -> FlowRun:
         """Make this owner the flow run's, under a new epoch; open child task runs become Crashed.
 
         Raises:
             ObjectNotFound: no such run.
+            Fenced: it is not at the epoch expected.
         """
         with self._history.transaction() as connection:
             rows = connection.execute("SELECT id, body FROM flow_run WHERE id = ?", (flow_run_id.bytes,)).fetchall()
             if not rows:
                 raise ObjectNotFound(f"There is no flow run {flow_run_id}. `prefect-nb flow-run ls` lists them.")
             (run,) = decoded(decode_flow_run, rows)
+            takeover.check_epoch(run, expected_epoch)
             tasks = sqlite_reads.open_task_runs(connection, flow_run_id)
             claimed, entries = takeover.claim(run, tasks, owner_id, at_us, recoveries)
             append(connection, entries)
@@ -291,6 +297,8 @@ class SqliteStore:
         with self._history.transaction() as connection:
             rows = connection.execute(f"SELECT id, body FROM flow_run {theirs}", owners).fetchall()
             for run in decoded(decode_flow_run, rows):
+                if takeover.is_suspended(run):
+                    continue
                 entries += takeover.crash(run, sqlite_reads.open_task_runs(connection, run.id), at_us, message)
                 connection.execute(
                     "UPDATE request SET outcome = ? WHERE flow_run_id = ? AND kind = 'cancel' AND outcome IS NULL",
@@ -362,17 +370,25 @@ class SqliteStore:
 
     def previous_key_parts(self, task_key: str, before: UUID) -> KeyParts | None:
         """The parts of the newest other run of this task created before that run; if it is unknown, of the newest."""
-        return next(iter(self.earlier_key_parts(task_key, before, 1)), None)
+        return next(iter(self._earlier("task_key = ?", (task_key,), before, 1)), None)
 
     def earlier_key_parts(self, task_key: str, before: UUID, limit: int) -> list[KeyParts]:
-        """The parts of other runs of this task created before that run, newest first; runs without a key left out."""
+        """The parts of other runs of the task of that name created before that run; see `interfaces.Store`."""
+        name = task_key.rpartition("-")[0]
+        same_code = self._earlier("task_key = ?", (task_key,), before, limit)
+        # A hyphen comes right before a full stop: what lies between are the keys that begin with the name and a hyphen.
+        other = "task_key > ? AND task_key < ? AND task_key <> ? AND length(task_key) = ?"
+        bounds = (f"{name}-", f"{name}.", task_key, len(task_key))
+        return same_code + self._earlier(other, bounds, before, limit)
+
+    def _earlier(self, which: str, values: tuple[Any, ...], before: UUID, limit: int) -> list[KeyParts]:
         created_us = self._value("SELECT created_us FROM task_run WHERE id = ?", before.bytes)
         if created_us is None:
             created_us = 2**62
         return self._parts(
-            "WHERE task_key = ? AND (created_us, task_run_id) < (?, ?) AND task_run_id <> ? AND parts <> '[]' "
+            f"WHERE {which} AND (created_us, task_run_id) < (?, ?) AND task_run_id <> ? AND parts <> '[]' "
             "ORDER BY created_us DESC, task_run_id DESC LIMIT ?",
-            task_key,
+            *values,
             created_us,
             before.bytes,
             before.bytes,

@@ -59,13 +59,13 @@ class SqliteBlocks:
         with self._database.transaction() as connection:
             return connection.execute("DELETE FROM block WHERE id = ?", (id.bytes,)).rowcount > 0
 
-    def put_type(self, type: BlockType) -> None:
+    def put_type(self, block_type: BlockType) -> None:
         """Register a type, or what has changed of it."""
         with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO block_type (slug, body, created_us) VALUES (?, ?, ?) "
                 "ON CONFLICT (slug) DO UPDATE SET body = excluded.body",
-                (type.slug, to_json(type), type.created_us),
+                (block_type.slug, to_json(block_type), block_type.created_us),
             )
 
     def types(self) -> list[BlockType]:

@@ -108,7 +108,7 @@ class SqliteLimits:
         # Looked at first, so that those who wait do not stand in the way of those who write.
         with self._database.reading() as connection:
             answer = _judge(connection, claim, now, dead)
-        if not answer.granted:
+        if not answer.granted or len(answer.missing) == len(claim.names):
             return answer
         with self._database.transaction() as connection:
             if dead:

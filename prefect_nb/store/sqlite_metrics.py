@@ -70,7 +70,9 @@ class SqliteMetrics:
         with self._database().reading() as connection:
             rows = connection.execute(_SUMMARY.format(" OR ".join(terms) or "false"), values).fetchall()
         return [
-            MetricSummary(id, name, _uuid(flow), _uuid(task), count, math.nan if last is None else last, least, greatest)
+            MetricSummary(
+                id, name, _uuid(flow), _uuid(task), count, math.nan if last is None else last, least, greatest
+            )
             for id, name, flow, task, count, last, least, greatest in rows
         ]
 

@@ -71,7 +71,8 @@ class SqliteObjects:
                 "AND (newer.created_us, newer.id) > (artifact.created_us, artifact.id))"
             )
         where = f"WHERE {' AND '.join(terms)} ORDER BY created_us DESC, id DESC LIMIT ?"
-        return self._artifacts(where, *values, query.limit)
+        data = "data" if query.largest is None else f"iif(length(data) > {int(query.largest)}, 'null', data)"
+        return self._artifacts(where, *values, query.limit, data=data)
 
     def delete_artifacts(self, id: UUID | None = None, key: str | None = None) -> int:
         """Drop the artifact of this id, or all of this key."""
@@ -111,9 +112,10 @@ class SqliteObjects:
         with self._database.transaction() as connection:
             return bool(connection.execute("DELETE FROM variable WHERE name = ?", (storable(name),)).rowcount)
 
-    def _artifacts(self, rest: str, *values: Any) -> list[Artifact]:
+    def _artifacts(self, rest: str, *values: Any, data: str = "data") -> list[Artifact]:
+        columns = _ARTIFACT.replace("data,", f"{data},", 1)
         with self._database.reading() as connection:
-            rows = connection.execute(f"SELECT {_ARTIFACT} FROM artifact {rest}", values).fetchall()
+            rows = connection.execute(f"SELECT {columns} FROM artifact {rest}", values).fetchall()
         return [
             Artifact(
                 id=UUID(bytes=id),

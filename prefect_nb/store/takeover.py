@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
+from prefect_nb.exceptions import Fenced
 from prefect_nb.interfaces import Entry
 from prefect_nb.model.events import Claimed, StateRecorded, TaskRunClaimed, apply
 from prefect_nb.model.runs import FlowRun, Run, TaskRun
@@ -15,6 +16,22 @@ TAKEN_OVER = "Another process took its flow run over."
 def is_open(run: Run) -> bool:
     """Whether a run can be left behind by a dead process: it has not ended, and does not rest in "NotReady"."""
     return not run.is_final and not (run.state_type is StateType.PENDING and run.state_name == "NotReady")
+
+
+def is_suspended(run: Run) -> bool:
+    """Whether a flow run waits for somebody without a process."""
+    details = run.state_details
+    return run.state_type is StateType.PAUSED and details is not None and details.pause_reschedule
+
+
+def check_epoch(run: FlowRun, expected: int | None) -> None:
+    """Whether nobody else has claimed the flow run since.
+
+    Raises:
+        Fenced: somebody has.
+    """
+    if expected is not None and run.epoch != expected:
+        raise Fenced(f"Flow run {run.name!r} was taken over by another process just now.")
 
 
 def claim(

@@ -50,7 +50,7 @@ def test_unset():
 @pytest.mark.parametrize("name", ["Upper", "a b", "a.b", "é", "a\n", "../x", "٣"])
 def test_a_bad_name(name):
     with pytest.raises(
-        ValueError, match="Variable name must only contain lowercase letters, numbers, and dashes or underscores."
+        ValueError, match="Variable name must only contain lowercase letters, numbers, and dashes or underscores"
     ):
         Variable.set(name, 1)
 

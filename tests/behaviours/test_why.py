@@ -293,11 +293,13 @@ def test_whatever_stands_for_a_run_may_be_given(history):
     @flow
     def work():
         future = t.submit(1)
-        state = t(1, return_state=True)
         future.wait()
-        return future, state, t.map([2, 3])
+        state = t(1, return_state=True)
+        given.extend([future, state, t.map([2, 3])])
 
-    future, state, futures = work()
+    given = []
+    work()
+    future, state, futures = given
     (flow_run,) = history.flow_runs()
     run = history.task_run(future.task_run_id)
 

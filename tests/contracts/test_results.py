@@ -17,6 +17,7 @@ import pytest
 
 from prefect_nb.exceptions import (
     ConfigurationError,
+    InvalidNameError,
     MissingResult,
     ResultCorrupt,
     SerializationError,
@@ -24,7 +25,15 @@ from prefect_nb.exceptions import (
     StoreUnavailable,
 )
 from prefect_nb.model.runs import ResultReference
-from prefect_nb.results import CompressedJSONSerializer, LocalResultStore, Serializer, local, serializers
+from prefect_nb.results import (
+    CompressedJSONSerializer,
+    LocalResultStore,
+    ResultStores,
+    Serializer,
+    local,
+    serializer_base,
+    serializers,
+)
 
 
 @pytest.fixture
@@ -106,7 +115,7 @@ def test_a_file_found_there_is_synced_once(
 ) -> None:
     store.put("value")
     synced: list[Path] = []
-    monkeypatch.setattr(local, "_sync_folder", synced.append)
+    monkeypatch.setattr(local.folders, "sync", synced.append)
     other = refresh(root)
     for _ in range(3):
         store.put("value")
@@ -116,7 +125,7 @@ def test_a_file_found_there_is_synced_once(
 
 
 def test_equal_bytes_of_different_serializers_stay_apart(store: LocalResultStore, monkeypatch: Any) -> None:
-    monkeypatch.setattr(serializers, "_registered", dict(serializers._registered))
+    monkeypatch.setattr(serializer_base, "registered", dict(serializer_base.registered))
 
     class Loud(Serializer):
         type = "loud"
@@ -185,6 +194,72 @@ def test_what_cannot_be_read_back_is_no_damage(store: LocalResultStore, root: Pa
         store.get(reference)
     assert store.check(reference)
     assert not (root / "quarantine").exists()
+
+
+# ------------------------------------------------------------------------------------- what every kind of store promises
+
+
+@pytest.fixture(params=["home", "folder", "fsspec", "own"])
+def stores_and_storage(request: pytest.FixtureRequest, root: Path, tmp_path: Path) -> tuple[ResultStores, Any]:
+    stores = ResultStores(root)
+    return stores, {
+        "home": None,
+        "folder": tmp_path / "folder",
+        "fsspec": f"memory://contract-{os.urandom(6).hex()}",
+        "own": Shelf(),
+    }[request.param]
+
+
+class Shelf:
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def read_path(self, path: str) -> bytes:
+        if path not in self.files:
+            raise ValueError(path)
+        return self.files[path]
+
+    def write_path(self, path: str, content: bytes) -> None:
+        self.files[path] = content
+
+
+@pytest.mark.parametrize("key", [None, "k", "deep/er/k.json", "42"])
+@pytest.mark.parametrize("serializer", [None, "json", "compressed/pickle"])
+def test_every_store_gives_back_what_it_was_given(
+    stores_and_storage: tuple[ResultStores, Any], key: str | None, serializer: Any
+) -> None:
+    stores, storage = stores_and_storage
+    store = stores.at(storage)
+    reference = store.put({"a": [1, 2]}, serializer, 77, key)
+
+    assert (reference.key, reference.expires_us, reference.serializer) == (key, 77, serializer or "pickle")
+    assert store.get(reference) == stores.get(reference) == {"a": [1, 2]}
+    assert stores.check(reference)
+    if key is not None:
+        assert store.find(key) == reference
+        assert store.find("other") is None
+        replaced = store.put("later", key=key)
+        assert stores.get(replaced) == "later"
+        assert not stores.check(reference)
+        with pytest.raises(MissingResult):
+            stores.get(reference)
+
+
+def test_every_store_says_what_is_missing_or_cannot_be_kept(stores_and_storage: tuple[ResultStores, Any]) -> None:
+    stores, storage = stores_and_storage
+    store = stores.at(storage)
+
+    with pytest.raises(MissingResult):
+        store.get(ResultReference(sha256="0" * 64, size=1, serializer="pickle", storage=store.address))
+    assert not store.check(ResultReference(sha256="0" * 64, size=1, serializer="pickle", storage=store.address))
+    with pytest.raises(ResultCorrupt):
+        store.get(ResultReference(sha256="../x", size=1, serializer="pickle", storage=store.address))
+    with pytest.raises(ResultCorrupt):
+        store.get(ResultReference(sha256="0" * 64, size=1, serializer="pickle", storage=store.address, key="../x"))
+    with pytest.raises(SerializationError):
+        store.put(threading.Lock())
+    with pytest.raises(InvalidNameError):
+        store.put(1, key="../x")
 
 
 # ------------------------------------------------------------------------------------------------------------- damage
@@ -417,7 +492,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 _CRASH = """
 import os, signal, sys
 from pathlib import Path
-from prefect_nb.results import LocalResultStore, local
+from prefect_nb.results import LocalResultStore, ResultStores, local
 
 def crash(point):
     if point == sys.argv[2]:

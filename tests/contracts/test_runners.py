@@ -19,8 +19,12 @@ from prefect_nb.engine.commands import Interrupted, Outcome, Raised, Returned, S
 from prefect_nb.exceptions import CrashedRun, RunCancelled, SerializationError, TaskRunTimeoutError
 from prefect_nb.interfaces import Emit, LogLine, Runner, Work
 from prefect_nb.runners import ProcessRunner, ThreadRunner, threads
+from prefect_nb.runners.aside import Held, arguments
 
-RUNNERS = {"threads": ThreadRunner, "processes": ProcessRunner}
+LOCAL = {"threads": ThreadRunner, "processes": ProcessRunner}
+RUNNERS = ["threads", "processes", "dask", "ray"]
+REMOTE = ["processes", "dask", "ray"]
+CLUSTERS = ("dask", "ray")
 WAIT = 60.0
 
 
@@ -65,9 +69,28 @@ def opened(runner: Runner) -> Iterator[Answers]:
         runner.close()
 
 
+def made(name: str, request: pytest.FixtureRequest) -> Callable[[int], Runner]:
+    """What makes a runner of this kind; those on clusters always have two workers."""
+    if name == "dask":
+        cluster = request.getfixturevalue("dask_cluster")
+        from prefect_nb.runners import dask
+
+        def on_dask(_: int) -> Runner:
+            client = dask.connect(cluster, {})
+            return dask.DaskRunner(client, True, functools.partial(dask.release, client, None, None))
+
+        return on_dask
+    if name == "ray":
+        post = request.getfixturevalue("ray_cluster")
+        from prefect_nb.runners import ray
+
+        return lambda _: ray.RayRunner(post)
+    return LOCAL[name]
+
+
 @pytest.fixture(params=RUNNERS)
 def kind(request: pytest.FixtureRequest) -> Callable[[int], Runner]:
-    return RUNNERS[request.param]
+    return made(request.param, request)
 
 
 @pytest.fixture
@@ -76,14 +99,31 @@ def answers(kind: Callable[[int], Runner]) -> Iterator[Answers]:
         yield opened_answers
 
 
+@pytest.fixture(params=REMOTE)
+def remote(request: pytest.FixtureRequest) -> Iterator[Answers]:
+    with opened(made(request.param, request)(2)) as opened_answers:
+        yield opened_answers
+
+
+@pytest.fixture(params=["dask", "ray"])
+def on_cluster(request: pytest.FixtureRequest) -> Iterator[Answers]:
+    with opened(made(request.param, request)(2)) as opened_answers:
+        yield opened_answers
+
+
 @pytest.fixture
-def remote() -> Iterator[Answers]:
+def processes() -> Iterator[Answers]:
     with opened(ProcessRunner(2)) as opened_answers:
         yield opened_answers
 
 
 def line(message: str) -> LogLine:
     return LogLine(at_us=1, level=20, name="test", message=message)
+
+
+def value_of(outcome: Outcome) -> Any:
+    assert isinstance(outcome, Returned)
+    return outcome.value.get() if isinstance(outcome.value, Held) else outcome.value
 
 
 def assert_raised(outcome: Outcome, error: type[Exception]) -> str:
@@ -134,7 +174,11 @@ def test_each_is_answered_once_and_started_in_order(kind: Callable[[int], Runner
         answers.wait(50)
         answers.runner.close()
 
-    assert answers.outcomes == [(number, Returned(number)) for number in range(50)]
+    # A cluster may be ahead of itself: it starts in order, on several workers.
+    ordered = (
+        sorted(answers.outcomes, key=lambda answer: answer[0]) if answers.runner.name in CLUSTERS else answers.outcomes
+    )
+    assert ordered == [(number, Returned(number)) for number in range(50)]
 
 
 def test_log_lines_arrive_while_the_work_runs(answers: Answers, tmp_path: Path) -> None:
@@ -207,7 +251,7 @@ def test_close_without_waiting_still_answers(kind: Callable[[int], Runner]) -> N
     answers.wait(3)
     answers.runner.close()
 
-    assert [outcome.value for _, outcome in answers.outcomes] == [0, 1, 2]
+    assert {outcome.value for _, outcome in answers.outcomes} == {0, 1, 2}
 
 
 def test_an_error_in_done_or_emit_does_not_harm_the_runner(answers: Answers, caplog: pytest.LogCaptureFixture) -> None:
@@ -227,6 +271,7 @@ def test_an_error_in_done_or_emit_does_not_harm_the_runner(answers: Answers, cap
     assert "could not be handed back" in caplog.text
 
 
+@pytest.mark.parametrize("kind", LOCAL.values(), ids=LOCAL)
 def test_a_silly_number_of_workers_is_refused(kind: Callable[[int], Runner]) -> None:
     with pytest.raises(ValueError, match="max_workers"):
         kind(-1)
@@ -376,11 +421,11 @@ def test_where_the_system_gives_no_more_threads_those_there_are_do_the_work(monk
 # ------------------------------------------------------------------------------------------------------------ processes
 
 
-def test_processes_are_others_and_are_used_again(remote: Answers) -> None:
-    first = remote.call(lambda emit: Returned(os.getpid()))
+def test_processes_are_others_and_are_used_again(processes: Answers) -> None:
+    first = processes.call(lambda emit: Returned(os.getpid()))
 
     assert first != Returned(os.getpid())
-    assert remote.call(lambda emit: Returned(os.getpid())) == first
+    assert processes.call(lambda emit: Returned(os.getpid())) == first
     assert (ProcessRunner.remote, ThreadRunner.remote) == (True, False)
 
 
@@ -518,19 +563,19 @@ def test_an_exception_without_words_comes_back(remote: Answers) -> None:
     ids=["exit", "SIGKILL", "SIGTERM"],
 )
 def test_a_process_that_dies_takes_only_its_own_work_with_it(
-    remote: Answers, tmp_path: Path, end: Callable[[], None], said: str
+    processes: Answers, tmp_path: Path, end: Callable[[], None], said: str
 ) -> None:
     fifo = tmp_path / "go"
     os.mkfifo(fifo)
-    remote.start(lambda emit: Returned(fifo.read_text()), "neighbour")
-    remote.start(lambda emit: Returned(end()), "dies")
+    processes.start(lambda emit: Returned(fifo.read_text()), "neighbour")
+    processes.start(lambda emit: Returned(end()), "dies")
     for number in range(3):
-        remote.start(lambda emit, number=number: Returned(number), number)
-    remote.wait(4)
+        processes.start(lambda emit, number=number: Returned(number), number)
+    processes.wait(4)
     fifo.write_text("unharmed")
-    remote.wait(5)
+    processes.wait(5)
 
-    outcomes = dict(remote.outcomes)
+    outcomes = dict(processes.outcomes)
     death = outcomes.pop("dies")
     assert isinstance(death, Interrupted)
     assert type(death.error) is CrashedRun
@@ -538,14 +583,14 @@ def test_a_process_that_dies_takes_only_its_own_work_with_it(
     assert outcomes == {"neighbour": Returned("unharmed"), **{number: Returned(number) for number in range(3)}}
 
 
-def test_a_process_that_died_idle_is_replaced_unseen(remote: Answers) -> None:
-    outcome = remote.call(lambda emit: Returned(os.getpid()))
+def test_a_process_that_died_idle_is_replaced_unseen(processes: Answers) -> None:
+    outcome = processes.call(lambda emit: Returned(os.getpid()))
     assert isinstance(outcome, Returned)
-    for worker in remote.runner._workers._free:
+    for worker in processes.runner._workers._free:
         worker.kill()
         worker._process.wait()
 
-    replaced = remote.call(lambda emit: Returned(os.getpid()))
+    replaced = processes.call(lambda emit: Returned(os.getpid()))
 
     assert isinstance(replaced, Returned)
     assert replaced != outcome
@@ -571,15 +616,15 @@ def test_kill_ends_what_runs_and_only_that(tmp_path: Path) -> None:
     assert outcomes["next"] == Returned("next")
 
 
-def test_processes_ignore_sigint(remote: Answers) -> None:
+def test_processes_ignore_sigint(processes: Answers) -> None:
     def work(emit: Emit) -> Outcome:
         os.kill(os.getpid(), signal.SIGINT)
         return Returned("still here")
 
-    assert remote.call(work) == Returned("still here")
+    assert processes.call(work) == Returned("still here")
 
 
-def test_a_process_forked_by_the_work_does_not_hide_its_death(remote: Answers, tmp_path: Path) -> None:
+def test_a_process_forked_by_the_work_does_not_hide_its_death(processes: Answers, tmp_path: Path) -> None:
     fifo = tmp_path / "end"
     os.mkfifo(fifo)
 
@@ -590,7 +635,7 @@ def test_a_process_forked_by_the_work_does_not_hide_its_death(remote: Answers, t
         os._exit(5)
 
     try:
-        assert isinstance(remote.call(work), Interrupted)
+        assert isinstance(processes.call(work), Interrupted)
     finally:
         fifo.write_text("end")
 
@@ -603,7 +648,10 @@ def test_large_payloads_and_many_lines_go_both_ways(remote: Answers) -> None:
             emit(line(f"{number} " + "x" * 1_000))
         return Returned(blob)
 
-    assert remote.call(work) == Returned(blob)
+    outcome = remote.call(work)
+
+    assert isinstance(outcome, Returned)
+    assert value_of(outcome) == blob
     assert [text.message.split()[0] for text in remote.lines] == [str(number) for number in range(500)]
 
 
@@ -675,3 +723,126 @@ def test_any_main_program_works_and_leaves_no_process_and_no_noise(tmp_path: Pat
     assert done.stdout.split()[1] == "__main__"
     assert done.returncode == (-signal.SIGKILL if rest.endswith(_KILLED) else 0)
     assert done.stderr.replace(">>>", "").strip() == ""
+
+
+# ------------------------------------------------------------------------------------------------------------- clusters
+
+
+def returning(size: int) -> Work:
+    return lambda emit: Returned(b"x" * size)
+
+
+class Sized:
+    """A work with arguments, as the calls of task runs are."""
+
+    def __init__(self, **parameters: Any) -> None:
+        self.parameters = parameters
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"parameters": arguments(self.parameters)}
+
+    def __call__(self, emit: Emit) -> Outcome:
+        return Returned({name: (len(value), id(value)) for name, value in self.parameters.items()})
+
+
+class Stoppable:
+    def __call__(self, emit: Emit) -> Outcome:
+        self.told = threading.Event()
+        emit(line("running"))
+        return Returned(self.told.wait(WAIT))
+
+    def stop(self) -> None:
+        self.told.set()
+
+
+def test_a_large_value_stays_there_until_it_is_asked_for(on_cluster: Answers) -> None:
+    small, large = on_cluster.call(returning(1_000)), on_cluster.call(returning(1_000_000))
+
+    assert small == Returned(b"x" * 1_000)
+    assert isinstance(large, Returned)
+    assert isinstance(large.value, Held)
+    assert large.value.get() == b"x" * 1_000_000
+    assert large.value.get() is large.value.get()
+
+
+def test_a_value_that_stays_there_is_given_to_the_next_work_without_coming_here(on_cluster: Answers) -> None:
+    held = on_cluster.call(returning(1_000_000)).value
+
+    def measure(values: list[Any], emit: Emit) -> Outcome:
+        return Returned((len(values[0]), values[0] is values[1]))
+
+    assert on_cluster.call(functools.partial(measure, [held, held])) == Returned((1_000_000, True))
+    assert held.place is not None
+
+
+def test_a_value_that_must_come_home_does(on_cluster: Answers) -> None:
+    class Wanted:
+        comes_home = True
+
+        def __call__(self, emit: Emit) -> Outcome:
+            return Returned(b"x" * 1_000_000)
+
+    assert on_cluster.call(Wanted()) == Returned(b"x" * 1_000_000)
+
+
+def test_values_there_outlive_the_runner(request: pytest.FixtureRequest) -> None:
+    for name in CLUSTERS:
+        with opened(made(name, request)(2)) as answers:
+            held = answers.call(returning(1_000_000)).value
+
+        assert held.place is None
+        assert held.get() == b"x" * 1_000_000
+
+
+def test_large_arguments_go_there_once(on_cluster: Answers) -> None:
+    large, same, small = b"x" * 2_000_000, b"x" * 2_000_000, b"x" * 10
+    for _ in range(3):
+        (size, _), (other, _), (little, _) = on_cluster.call(Sized(a=large, b=same, c=small)).value.values()
+        assert (size, other, little) == (2_000_000, 2_000_000, 10)
+
+    assert len(on_cluster.runner._shared) == 1
+
+
+def test_a_changed_argument_is_another(on_cluster: Answers) -> None:
+    def first(parameters: dict[str, Any], emit: Emit) -> Outcome:
+        return Returned(parameters["a"][0])
+
+    class Body(Sized):
+        def __call__(self, emit: Emit) -> Outcome:
+            return Returned(self.parameters["a"][0])
+
+    values = list(range(500_000))
+    found = [on_cluster.call(Body(a=values)).value]
+    values[0] = 7
+    found.append(on_cluster.call(Body(a=values)).value)
+
+    assert found == [0, 7]
+
+
+def test_a_work_that_knows_how_to_stop_is_told_to(request: pytest.FixtureRequest) -> None:
+    with opened(made("dask", request)(2)) as answers:
+        answers.start(Stoppable())
+        answers.wait(lines=1)
+        answers.runner.kill()
+        answers.wait(1)
+
+        assert answers.outcomes[0][1] == Returned(True)
+        assert answers.call(lambda emit: Returned("next")) == Returned("next")
+
+
+def test_kill_ends_what_runs_and_what_has_not_begun(on_cluster: Answers) -> None:
+    def endless(emit: Emit) -> Outcome:
+        emit(line("running"))
+        while True:
+            threading.Event().wait(0.01)
+
+    for number in range(2):
+        on_cluster.start(endless if on_cluster.runner.name == "ray" else Stoppable(), number)
+    on_cluster.wait(lines=2)
+    on_cluster.start(lambda emit: Returned("never"), "waiting")
+    on_cluster.runner.kill()
+    on_cluster.wait(3)
+
+    outcomes = dict(on_cluster.outcomes)
+    assert isinstance(outcomes["waiting"], Interrupted)
+    assert {type(outcomes[0]), type(outcomes[1])} <= {Interrupted, Returned}

@@ -90,6 +90,9 @@ def _answer(command: c.Command, told: Told, draw: Draw, outcomes: Any) -> Any:
             return state
         case c.AwaitUpstream():
             return draw(st.sampled_from([c.Ready(), c.NotReady("an upstream run failed")]))
+        case c.Admit(wait):
+            ends = st.sampled_from([c.Raised(ValueError("no such slots")), c.Stopped(None, "stopped in line")])
+            return draw(st.one_of(st.none(), ends) if wait else st.one_of(st.none(), st.just(c.Full()), ends))
         case c.LookUp():
             return draw(st.sampled_from([None, Completed(name="Cached")]))
         case c.Fire(kind, state):

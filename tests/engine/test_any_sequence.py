@@ -20,6 +20,7 @@ TASK_PLANS = st.builds(
     persisted=st.booleans(),
     hooks=HOOKS,
     has_upstream=st.booleans(),
+    limited=st.booleans(),
 )
 FLOW_PLANS = st.builds(
     FlowPlan,

@@ -306,7 +306,7 @@ def test_the_payload_is_small_and_clean():
 
 def test_the_script_makes_text_only():
     static = Path(prefect_nb.__file__).parent / "notebook" / "static"
-    script = (static / "view.js").read_text()
+    script = (static / "view.js").read_text().replace("http://www.w3.org/2000/svg", "")  # a name, not an address
     for dangerous in ("innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "Function(", ".onclick", "http"):
         assert dangerous not in script
     assert "prefers-reduced-motion" in (static / "view.css").read_text()

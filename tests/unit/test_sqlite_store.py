@@ -463,7 +463,7 @@ def test_a_failing_migration_changes_nothing(file: Path, monkeypatch: pytest.Mon
             with pytest.raises(StoreUnavailable, match="missing"):
                 SqliteStore.open(file.parent)
             connection = sqlite3.connect(file)
-            assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+            assert connection.execute("PRAGMA user_version").fetchone() == (HISTORY.version,)
             assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'note'").fetchone() == (0,)
             connection.close()
         else:

@@ -1,0 +1,160 @@
+"""The transaction that every attempt of a task run is, and how a run's end is its end."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
+
+from prefect_nb.engine.commands import Outcome, Returned
+from prefect_nb.execution import keys, logs
+from prefect_nb.execution.transactions import (
+    BaseTransaction,
+    CommitMode,
+    IsolationLevel,
+    Steps,
+    Transaction,
+    TransactionState,
+    active,
+    blocking,
+)
+from prefect_nb.model.states import State
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+class Attempted(Protocol):
+    """A task run, as its transaction sees it."""
+
+    id: UUID
+    task: Any
+    run: Any
+    cache_key: str | None
+    key_held: str | None
+    held_around: frozenset[str]
+    persist: bool
+    returned: Any
+    enclosing: BaseTransaction | None
+    transaction: AttemptTransaction | None
+
+    def release_key(self, *, kept: bool = False) -> None:
+        """Let others have the run's key."""
+        ...
+
+    def keep_late(self) -> None:
+        """Keep the result, which was not kept when the run completed."""
+        ...
+
+    def take_back(self) -> None:
+        """Record that the run completed in vain, and forget its result."""
+        ...
+
+
+class ImplicitTransaction(Transaction):
+    """One that nobody wrote. What completes in it is kept at once, unless it is itself part of an explicit one."""
+
+    implicit = True
+
+    @property
+    def defers(self) -> bool:
+        return self._parent is not None and self._parent.defers
+
+
+class AttemptTransaction(ImplicitTransaction):
+    """An attempt of a task run in this process.
+
+    Args:
+        execution: the run.
+    """
+
+    def __init__(self, execution: Attempted) -> None:
+        around = execution.enclosing
+        level = execution.task.cache_policy.isolation_level
+        super().__init__(
+            key=execution.cache_key or execution.id.hex,
+            commit_mode=CommitMode.LAZY if around is None else around.commit_mode,
+            isolation_level=IsolationLevel(level) if level is not None else IsolationLevel.READ_COMMITTED,
+            state=TransactionState.ACTIVE,
+            write_on_commit=execution.persist,
+        )
+        self._parent = around
+        self._execution = execution
+        self.has_ended = False
+
+    @property
+    def logger(self) -> Any:
+        if self._logger is None:
+            self._logger = logs.task_run_logger(self._execution.run, self._execution.task)
+        return self._logger
+
+    def _write(self) -> None:
+        if self.defers and self.write_on_commit:
+            self._execution.keep_late()
+
+    def _unwrite(self) -> None:
+        """`_take_back` does."""
+
+    def _unlock(self) -> None:
+        if self.has_ended:
+            self._execution.release_key(kept=self.state is TransactionState.COMMITTED)
+
+    def _take_back(self) -> None:
+        if self.has_ended:
+            self._execution.take_back()
+
+
+def ended(execution: Attempted, state: State[Any]) -> Steps[None]:
+    """The run has ended in this state: so does its transaction, or its fate is left to the one around it."""
+    around = execution.enclosing
+    if not state.is_completed():
+        if execution.transaction is not None:
+            yield from execution.transaction._rolling_back()
+        if around is not None and not around.implicit:
+            yield from around._rolling_back()
+        return
+    if state.name == "Cached":
+        return
+    transaction = execution.transaction or AttemptTransaction(execution)
+    if transaction.has_ended:
+        return
+    execution.transaction = transaction
+    transaction.has_ended = True
+    task = execution.task
+    transaction.stage(execution.returned, task.on_rollback_hooks, task.on_commit_hooks)
+    fate: TransactionState | None = TransactionState.COMMITTED
+    if around is not None and around.commit_mode is not CommitMode.EAGER:
+        fate = around.adopt(transaction)
+    if fate is TransactionState.COMMITTED:
+        yield from transaction._committing()
+    elif fate is TransactionState.ROLLED_BACK:
+        yield from transaction._rolling_back()
+
+
+class Around:
+    """What a body that is called in another process has to know of the runs around it.
+
+    What is called in the body there is part of a transaction there, which ends with the body.
+    """
+
+    def __init__(self, execution: Attempted) -> None:
+        self._key = execution.cache_key or execution.id.hex
+        self._held = execution.held_around | {execution.key_held} if execution.key_held else execution.held_around
+        self._values: dict[str, Any] = {}
+        around = execution.enclosing
+        while around is not None:
+            self._values = {**around.values, **self._values}
+            around = around.get_parent()
+        self._transaction: ImplicitTransaction | None = None
+
+    def variables(self) -> list[tuple[ContextVar[Any], Any]]:
+        """The context variables to set while the body is called."""
+        self._transaction = ImplicitTransaction(
+            key=self._key, commit_mode=CommitMode.LAZY, state=TransactionState.ACTIVE, values=self._values
+        )
+        return [(keys.held, self._held), (active, self._transaction)]
+
+    def end(self, outcome: Outcome) -> None:
+        """The body is over."""
+        transaction, self._transaction = self._transaction, None
+        if transaction is not None:
+            blocking(transaction._committing() if isinstance(outcome, Returned) else transaction._rolling_back())
