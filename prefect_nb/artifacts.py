@@ -17,6 +17,7 @@ import json
 import math
 import re
 import warnings
+from collections.abc import Coroutine
 from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
@@ -102,49 +103,27 @@ class Artifact(BaseModel):
         """What is kept as the artifact's data."""
         return json.dumps(self.data)
 
-    async def aformat(self) -> Any:
-        """What is kept as the artifact's data."""
-        return self.format()
+    def aformat(self) -> Coroutine[Any, Any, Any]:
+        """What is kept as the artifact's data, to be awaited."""
+        return asyncio.to_thread(self.format)
 
-    async def acreate(self, client: Any = None) -> ArtifactResponse:
-        """Keep it; see `create`."""
-        return await asyncio.to_thread(type(self).create.sync, self, client)  # type: ignore[attr-defined]
-
-    @dual(acreate)
+    @dual()
     def create(self, client: Any = None) -> ArtifactResponse:  # noqa: ARG002 - Prefect's signature
         """Keep it, as part of the current flow and task run.
 
         Raises:
             ArtifactTooLarge: its data has more than 5 MiB.
         """
-        _warn_outside_runs()
-        return ArtifactResponse._of(_service.create(self.type, self.format(), self.key, self.description))
+        return self._create()
 
     @classmethod
-    async def aget(cls, key: str | None = None, client: Any = None) -> ArtifactResponse | None:  # noqa: ARG003
-        """The newest artifact of this key, or None."""
-        return await asyncio.to_thread(_get, key)
-
-    @classmethod
-    @dual(lambda _cls, key=None, client=None: asyncio.to_thread(_get, key))  # noqa: ARG005
+    @dual()
     def get(cls, key: str | None = None, client: Any = None) -> ArtifactResponse | None:  # noqa: ARG003
         """The newest artifact of this key, or None."""
         return _get(key)
 
     @classmethod
-    async def aget_or_create(
-        cls,
-        key: str | None = None,
-        description: str | None = None,
-        data: Any = None,
-        client: Any = None,  # noqa: ARG003 - Prefect's signature
-        **kwargs: Any,
-    ) -> tuple[ArtifactResponse, bool]:
-        """The newest artifact of this key and False, or a new one and True."""
-        return await asyncio.to_thread(_get_or_create, cls, key, description, data, kwargs)
-
-    @classmethod
-    @dual(lambda cls, *args, **kwargs: cls.aget_or_create(*args, **kwargs))
+    @dual()
     def get_or_create(
         cls,
         key: str | None = None,
@@ -154,7 +133,37 @@ class Artifact(BaseModel):
         **kwargs: Any,
     ) -> tuple[ArtifactResponse, bool]:
         """The newest artifact of this key and False, or a new one and True."""
-        return _get_or_create(cls, key, description, data, kwargs)
+        return cls._get_or_create(key=key, description=description, data=data, **kwargs)
+
+    def acreate(self, client: Any = None) -> Coroutine[Any, Any, ArtifactResponse]:  # noqa: ARG002
+        """Keep it; see `create`."""
+        return asyncio.to_thread(self._create)
+
+    @classmethod
+    def aget(cls, key: str | None = None, client: Any = None) -> Coroutine[Any, Any, ArtifactResponse | None]:  # noqa: ARG003
+        """The newest artifact of this key, or None."""
+        return asyncio.to_thread(_get, key)
+
+    @classmethod
+    def aget_or_create(
+        cls,
+        key: str | None = None,
+        description: str | None = None,
+        data: Any = None,
+        client: Any = None,  # noqa: ARG003 - Prefect's signature
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, tuple[ArtifactResponse, bool]]:
+        """The newest artifact of this key and False, or a new one and True."""
+        return asyncio.to_thread(cls._get_or_create, key=key, description=description, data=data, **kwargs)
+
+    @classmethod
+    def _get_or_create(cls, key: str | None, **fields: Any) -> tuple[ArtifactResponse, bool]:
+        found = _get(key)
+        return (cls(key=key, **fields)._create(), True) if found is None else (found, False)
+
+    def _create(self) -> ArtifactResponse:
+        _warn_outside_runs()
+        return ArtifactResponse._of(_service.create(self.type, self.format(), self.key, self.description))
 
 
 class MarkdownArtifact(Artifact):
@@ -213,12 +222,7 @@ class ImageArtifact(Artifact):
         return self.image_url
 
 
-async def acreate_markdown_artifact(markdown: str, key: str | None = None, description: str | None = None) -> UUID:
-    """Keep a text in Markdown; see `create_markdown_artifact`."""
-    return (await MarkdownArtifact(key=key, description=description, markdown=markdown).acreate()).id
-
-
-@dual(acreate_markdown_artifact)
+@dual()
 def create_markdown_artifact(markdown: str, key: str | None = None, description: str | None = None) -> UUID:
     """Keep a text in Markdown as an artifact of the current run.
 
@@ -234,41 +238,20 @@ def create_markdown_artifact(markdown: str, key: str | None = None, description:
         ValueError: the key has other characters.
         ArtifactTooLarge: more than 5 MiB.
     """
-    return _create(MarkdownArtifact(key=key, description=description, markdown=markdown))
+    return MarkdownArtifact(key=key, description=description, markdown=markdown)._create().id
 
 
-async def acreate_table_artifact(
-    table: dict[str, list[Any]] | list[dict[str, Any]] | list[list[Any]],
-    key: str | None = None,
-    description: str | None = None,
-) -> UUID:
-    """Keep a table; see `create_table_artifact`."""
-    return (await TableArtifact(key=key, description=description, table=table).acreate()).id
-
-
-@dual(acreate_table_artifact)
+@dual()
 def create_table_artifact(
     table: dict[str, list[Any]] | list[dict[str, Any]] | list[list[Any]],
     key: str | None = None,
     description: str | None = None,
 ) -> UUID:
     """Keep a table (columns by name, rows by column, or rows of cells); see `create_markdown_artifact`."""
-    return _create(TableArtifact(key=key, description=description, table=table))
+    return TableArtifact(key=key, description=description, table=table)._create().id
 
 
-async def acreate_link_artifact(
-    link: str,
-    link_text: str | None = None,
-    key: str | None = None,
-    description: str | None = None,
-    client: Any = None,
-) -> UUID:
-    """Keep a link; see `create_link_artifact`."""
-    made = LinkArtifact(key=key, description=description, link=link, link_text=link_text)
-    return (await made.acreate(client)).id
-
-
-@dual(acreate_link_artifact)
+@dual()
 def create_link_artifact(
     link: str,
     link_text: str | None = None,
@@ -277,42 +260,22 @@ def create_link_artifact(
     client: Any = None,  # noqa: ARG001 - Prefect's signature
 ) -> UUID:
     """Keep a link with its text; see `create_markdown_artifact`."""
-    return _create(LinkArtifact(key=key, description=description, link=link, link_text=link_text))
+    return LinkArtifact(key=key, description=description, link=link, link_text=link_text)._create().id
 
 
-async def acreate_image_artifact(image_url: str, key: str | None = None, description: str | None = None) -> UUID:
-    """Keep an image's address; see `create_image_artifact`."""
-    return (await ImageArtifact(key=key, description=description, image_url=image_url).acreate()).id
-
-
-@dual(acreate_image_artifact)
+@dual()
 def create_image_artifact(image_url: str, key: str | None = None, description: str | None = None) -> UUID:
     """Keep an image's address; see `create_markdown_artifact`. For a figure there is `create_artifact`."""
-    return _create(ImageArtifact(key=key, description=description, image_url=image_url))
+    return ImageArtifact(key=key, description=description, image_url=image_url)._create().id
 
 
-async def acreate_progress_artifact(progress: float, key: str | None = None, description: str | None = None) -> UUID:
-    """Keep how far something is; see `create_progress_artifact`."""
-    return (await ProgressArtifact(key=key, description=description, progress=progress).acreate()).id
-
-
-@dual(acreate_progress_artifact)
+@dual()
 def create_progress_artifact(progress: float, key: str | None = None, description: str | None = None) -> UUID:
     """Keep how far something is, in percent (0 to 100); move it with `update_progress_artifact`."""
-    return _create(ProgressArtifact(key=key, description=description, progress=progress))
+    return ProgressArtifact(key=key, description=description, progress=progress)._create().id
 
 
-async def aupdate_progress_artifact(
-    artifact_id: UUID,
-    progress: float,
-    description: str | None = None,
-    client: Any = None,
-) -> UUID:
-    """Move a progress bar; see `update_progress_artifact`."""
-    return await asyncio.to_thread(update_progress_artifact.sync, artifact_id, progress, description, client)  # type: ignore[attr-defined]
-
-
-@dual(aupdate_progress_artifact)
+@dual()
 def update_progress_artifact(
     artifact_id: UUID,
     progress: float,
@@ -328,12 +291,7 @@ def update_progress_artifact(
     return artifact_id
 
 
-async def acreate_artifact(obj: Any, key: str | None = None, description: str | None = None) -> UUID:
-    """Keep an object as a notebook shows it; see `create_artifact`."""
-    return await asyncio.to_thread(create_artifact.sync, obj, key, description)  # type: ignore[attr-defined]
-
-
-@dual(acreate_artifact)
+@dual()
 def create_artifact(obj: Any, key: str | None = None, description: str | None = None) -> UUID:
     """Keep an object as a notebook shows it - a figure, a data frame - as an artifact of the current run.
 
@@ -345,13 +303,18 @@ def create_artifact(obj: Any, key: str | None = None, description: str | None = 
         ArtifactTooLarge: more than 5 MiB.
     """
     _check_key(key)
-    _warn_outside_runs()
+    _warn_outside_runs(4)
     return _service.create(_service.RICH, _service.bundle_of(obj), key, description).id
 
 
-def _create(artifact: Artifact) -> UUID:
-    _warn_outside_runs(5)
-    return _service.create(artifact.type, artifact.format(), artifact.key, artifact.description).id
+# What coroutines call by name; see each function's own description.
+acreate_markdown_artifact = create_markdown_artifact.aio  # type: ignore[attr-defined]
+acreate_table_artifact = create_table_artifact.aio  # type: ignore[attr-defined]
+acreate_link_artifact = create_link_artifact.aio  # type: ignore[attr-defined]
+acreate_image_artifact = create_image_artifact.aio  # type: ignore[attr-defined]
+acreate_progress_artifact = create_progress_artifact.aio  # type: ignore[attr-defined]
+aupdate_progress_artifact = update_progress_artifact.aio  # type: ignore[attr-defined]
+acreate_artifact = create_artifact.aio  # type: ignore[attr-defined]
 
 
 def _get(key: str | None) -> ArtifactResponse | None:
@@ -359,20 +322,11 @@ def _get(key: str | None) -> ArtifactResponse | None:
     return None if kept is None else ArtifactResponse._of(kept)
 
 
-def _get_or_create(
-    kind: type[Artifact], key: str | None, description: str | None, data: Any, fields: dict[str, Any]
-) -> tuple[ArtifactResponse, bool]:
-    found = _get(key)
-    if found is not None:
-        return found, False
-    return kind(key=key, description=description, data=data, **fields).create(), True
-
-
 def _percentage(progress: float) -> float:
     return progress if math.isnan(progress) else min(max(float(progress), 0.0), 100.0)
 
 
-def _warn_outside_runs(above: int = 4) -> None:
+def _warn_outside_runs(above: int = 5) -> None:
     if current_run.ids() == (None, None):
         warnings.warn(
             "Artifact creation outside of a flow or task run is deprecated and will be removed in a later version.",

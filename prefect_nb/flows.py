@@ -23,6 +23,7 @@ from prefect_nb.execution.definitions import (
     FlowDefinition,
     bound_to,
     check_hooks,
+    checked_template,
     checked_name,
     file_version,
     flow_name,
@@ -90,7 +91,7 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
         self.isasync = inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
         self.name = checked_name(name or flow_name(fn))
         self.version = version or file_version(fn)
-        self.flow_run_name = flow_run_name
+        self.flow_run_name = checked_template("flow_run_name", flow_run_name)
         self.retries = settings.flow_default_retries if retries is None else retries
         self.retry_delay_seconds = float(
             settings.flow_default_retry_delay_seconds if retry_delay_seconds is None else retry_delay_seconds
@@ -249,9 +250,7 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
         recorded = secrets.all_parameters(home.cipher, run)
         return {name: value for name, value in recorded.items() if name in self.signature.names}
 
-    def _new_run(
-        self, home: Home, parameters: dict[str, Any], fields: dict[str, Any]
-    ) -> tuple[FlowRun, Scope | None, TaskRun | None]:
+    def _new_run(self, home: Home, fields: dict[str, Any]) -> tuple[FlowRun, Scope | None, TaskRun | None]:
         parent = current_scope(home)
         outer_flow, outer_task = current_flow.get(), current_task.get()
         cell = home.current_cell() if outer_task is None and parent is not None and parent.shared else None
@@ -387,7 +386,7 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
         known = inspect.signature(Flow.__init__).parameters
         for option in options:
             if option not in known or option in ("self", "fn"):
-                raise TypeError(f"with_options() got an unexpected option {option!r}")
+                raise TypeError(f"Flow.with_options() got an unexpected keyword argument {option!r}")
         given = {name: value for name, value in options.items() if value is not None or name in UNSET_BY_NONE}
         clone = type(self)(self.fn, **{**self._options(), **given})
         clone.descriptor = self.descriptor

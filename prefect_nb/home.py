@@ -18,7 +18,19 @@ from typing import Any
 from uuid import UUID
 
 from prefect_nb.exceptions import Fenced, PrefectException, StoreUnavailable
-from prefect_nb.execution import attachment, block_documents, clock, context, futures, kept, keys, logs, portal, repairing, timeouts
+from prefect_nb.execution import (
+    attachment,
+    block_documents,
+    clock,
+    context,
+    futures,
+    kept,
+    keys,
+    logs,
+    portal,
+    repairing,
+    timeouts,
+)
 from prefect_nb.execution.ledger import Ledger
 from prefect_nb.execution.limits import Limits
 from prefect_nb.execution.resuming import task_runs_before

@@ -20,6 +20,7 @@ from prefect_nb.execution.definitions import (
     bound_to,
     check_condition,
     check_hooks,
+    checked_template,
     function_name,
     persists,
     retry_delays,
@@ -98,7 +99,7 @@ class Task(TaskDefinition, Generic[P, R]):
         self.tags = frozenset(tags or ())
         self.version = version
         self.task_key = task_key(fn)
-        self.task_run_name = task_run_name
+        self.task_run_name = checked_template("task_run_name", task_run_name)
         self.retries = settings.task_default_retries if retries is None else retries
         if retry_delay_seconds is None:
             retry_delay_seconds = settings.task_default_retry_delay_seconds
@@ -113,7 +114,7 @@ class Task(TaskDefinition, Generic[P, R]):
         self.retry_condition_fn = check_condition(retry_condition_fn)
         self.timeout_seconds = float(timeout_seconds) if timeout_seconds else None
         self.log_prints = log_prints
-        self.refresh_cache = settings.tasks_refresh_cache if refresh_cache is None else refresh_cache
+        self.refresh_cache = refresh_cache
         self.cache_expiration = cache_expiration
         self.cache_key_fn = cache_key_fn
         self.cache_result_in_memory = cache_result_in_memory
@@ -129,11 +130,11 @@ class Task(TaskDefinition, Generic[P, R]):
             ),
         )
         self.cache_policy = self._policy(cache_policy, settings.tasks_default_no_cache)
-        self.on_completion_hooks = check_hooks("on_completion", on_completion)
-        self.on_failure_hooks = check_hooks("on_failure", on_failure)
-        self.on_running_hooks = check_hooks("on_running", on_running)
-        self.on_rollback_hooks = check_hooks("on_rollback", on_rollback)
-        self.on_commit_hooks = check_hooks("on_commit", on_commit)
+        self.on_completion_hooks = check_hooks("on_completion", on_completion, "task")
+        self.on_failure_hooks = check_hooks("on_failure", on_failure, "task")
+        self.on_running_hooks = check_hooks("on_running", on_running, "task")
+        self.on_rollback_hooks = check_hooks("on_rollback", on_rollback, "task")
+        self.on_commit_hooks = check_hooks("on_commit", on_commit, "task")
         self._plans: dict[tuple[bool, bool], TaskPlan] = {}
         self.__name__ = getattr(fn, "__name__", self.name)
         self.__doc__ = fn.__doc__
@@ -388,7 +389,7 @@ class Task(TaskDefinition, Generic[P, R]):
         known = inspect.signature(Task.__init__).parameters
         for option in options:
             if option not in known or option in ("self", "fn"):
-                raise TypeError(f"with_options() got an unexpected option {option!r}")
+                raise TypeError(f"Task.with_options() got an unexpected keyword argument {option!r}")
         if not options.get("tags"):
             options.pop("tags", None)
         given = {name: value for name, value in options.items() if value is not None or name in UNSET_BY_NONE}

@@ -12,15 +12,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from prefect_nb.execution.transactions import (
-    AsyncTransaction,
-    BaseTransaction,
-    CommitMode,
-    IsolationLevel,
-    Transaction,
-    TransactionState,
-    get_transaction,
-)
+from prefect_nb.execution.transaction_modes import CommitMode, IsolationLevel, TransactionState
+from prefect_nb.execution.transactions import AsyncTransaction, BaseTransaction, Transaction, get_transaction
 from prefect_nb.home import Home
 
 __all__ = [

@@ -7,6 +7,7 @@ Each call is awaited where it is made in a coroutine, and has a twin (`aset`, `a
 """
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
@@ -28,12 +29,7 @@ class Variable(BaseModel):
     tags: list[str] | None = None
 
     @classmethod
-    async def aset(cls, name: str, value: Any, tags: list[str] | None = None, overwrite: bool = False) -> "Variable":
-        """Keep a value under a name; see `set`."""
-        return await asyncio.to_thread(_set, name, value, tags, overwrite)
-
-    @classmethod
-    @dual(lambda cls, *args, **kwargs: cls.aset(*args, **kwargs))
+    @dual()
     def set(cls, name: str, value: Any, tags: list[str] | None = None, overwrite: bool = False) -> "Variable":
         """Keep a value under a name; it is durable when this returns.
 
@@ -49,26 +45,33 @@ class Variable(BaseModel):
         return _set(name, value, tags, overwrite)
 
     @classmethod
-    async def aget(cls, name: str, default: Any = None) -> Any:
-        """The value under a name, or the default."""
-        return await asyncio.to_thread(_get, name, default)
-
-    @classmethod
-    @dual(lambda cls, *args, **kwargs: cls.aget(*args, **kwargs))
+    @dual()
     def get(cls, name: str, default: Any = None) -> Any:
         """The value under a name, or the default."""
         return _get(name, default)
 
     @classmethod
-    async def aunset(cls, name: str) -> bool:
-        """Drop a variable; False if there was none."""
-        return await asyncio.to_thread(_service.unset, name)
-
-    @classmethod
-    @dual(lambda cls, *args, **kwargs: cls.aunset(*args, **kwargs))
+    @dual()
     def unset(cls, name: str) -> bool:
         """Drop a variable; False if there was none."""
         return _service.unset(name)
+
+    @classmethod
+    def aset(
+        cls, name: str, value: Any, tags: list[str] | None = None, overwrite: bool = False
+    ) -> Coroutine[Any, Any, "Variable"]:
+        """Keep a value under a name; see `set`."""
+        return asyncio.to_thread(_set, name, value, tags, overwrite)
+
+    @classmethod
+    def aget(cls, name: str, default: Any = None) -> Coroutine[Any, Any, Any]:
+        """The value under a name, or the default."""
+        return asyncio.to_thread(_get, name, default)
+
+    @classmethod
+    def aunset(cls, name: str) -> Coroutine[Any, Any, bool]:
+        """Drop a variable; False if there was none."""
+        return asyncio.to_thread(_service.unset, name)
 
 
 class _NewVariable(Variable):

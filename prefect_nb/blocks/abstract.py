@@ -108,12 +108,6 @@ class DatabaseBlock(_Logging, Block, ABC):
     def execute_many(self, operation: str, seq_of_parameters: list[dict[str, Any]], **execution_kwargs: Any) -> Any:
         """Execute a statement once for each of these parameters."""
 
-    async def __aenter__(self) -> Self:
-        raise NotImplementedError(f"{type(self).__name__} does not support async context management.")
-
-    async def __aexit__(self, *args: object) -> None:
-        raise NotImplementedError(f"{type(self).__name__} does not support async context management.")
-
     def __enter__(self) -> Self:
         raise NotImplementedError(f"{type(self).__name__} does not support context management.")
 

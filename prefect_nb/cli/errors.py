@@ -1,6 +1,6 @@
 """From an exception to one clear message on stderr and an exit code.
 
-0 done; 1 the run failed or crashed, or something is wrong; 2 bad usage or input, nothing was done; 75 another process
+0 done; 1 the run failed or crashed, or something is wrong; 2 bad usage or input, nothing was done; 3 suspended; 75 another process
 took the run over; 130 interrupted or cancelled; 143 told to end (SIGTERM).
 """
 
@@ -13,7 +13,7 @@ import click
 from prefect_nb import exceptions as e
 from prefect_nb.service.text import plain
 
-OK, FAILED, USAGE, FENCED, INTERRUPTED, TERMINATED = 0, 1, 2, 75, 130, 143
+OK, FAILED, USAGE, SUSPENDED, FENCED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 75, 130, 143
 
 _BAD_INPUT = (
     e.ObjectNotFound,
@@ -27,6 +27,7 @@ _BAD_INPUT = (
     e.ReservedArgumentError,
     e.InvalidNameError,
     e.ConfigurationError,
+    e.NotPausedError,
     e.NotResumable,
     e.InvalidMove,
     e.NotebookError,

@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -123,25 +123,87 @@ def cancel(run: str, wait: float, output: str) -> int:
     return OK if now.state_type.value == "CANCELLED" else FAILED
 
 
+def _wait_option(command: Any) -> Any:
+    return click.option(
+        "--wait",
+        type=click.FloatRange(min=0),
+        default=10.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to wait until it is.",
+    )(command)
+
+
 @flow_run.command()
 @click.argument("run")
+@_wait_option
+@output_option
+def pause(run: str, wait: float, output: str) -> int:
+    """Pause a running flow run before its next task run. Its process waits until it is resumed.
+
+    Example:
+      prefect-nb flow-run pause quick-fox
+    """
+    return _hold(run, "pause", wait, output)
+
+
+@flow_run.command()
+@click.argument("run")
+@_wait_option
+@output_option
+def suspend(run: str, wait: float, output: str) -> int:
+    """Suspend a running flow run before its next task run. It waits without a process until it is resumed.
+
+    Example:
+      prefect-nb flow-run suspend quick-fox
+    """
+    return _hold(run, "suspend", wait, output)
+
+
+def _hold(run: str, kind: Literal["pause", "suspend"], wait: float, output: str) -> int:
+    from prefect_nb.service import control
+
+    now = control.pause(history.find_flow_run(run), kind, wait)
+    if output == "json":
+        as_json(run_document(now))
+    elif now.state.is_paused() or now.is_final:
+        click.echo(f"{state_words(now)}  flow run {_short(now.name)}")
+    else:
+        click.echo(f"{state_words(now)}  flow run {_short(now.name)}: asked to {kind}; it has started no task since.")
+    return OK if now.state.is_paused() else FAILED
+
+
+@flow_run.command()
+@click.argument("run")
+@click.option("--input", "inputs", multiple=True, metavar="NAME=VALUE", help="A field of the answer; JSON or text.")
 @click.option("--force", is_flag=True, help="Take the run over although its process lives.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @output_option
-def resume(run: str, force: bool, quiet: bool, output: str) -> int:
-    """Go on with a crashed or failed flow run. What its tasks kept is not computed again.
+def resume(run: str, inputs: tuple[str, ...], force: bool, quiet: bool, output: str) -> int:
+    """Go on with a paused, suspended, crashed or failed flow run. What its tasks kept is not computed again.
 
-    Exit codes are those of `prefect-nb run`.
+    A paused run goes on in its own process; any other goes on here, and the exit codes are those of `prefect-nb run`.
+    In a terminal, fields of the answer that are not given are asked for.
 
-    Example:
+    Examples:
       prefect-nb flow-run resume quick-fox
+      prefect-nb flow-run resume quick-fox --input approved=true --input note='well done'
     """
+    from prefect_nb.cli.answers import ask
     from prefect_nb.cli.run import executing, report
     from prefect_nb.service import control
 
     found = history.find_flow_run(run)
+    run_input = ask(control.form_of(found), inputs)
+    if control.waits_in_its_process(found):
+        control.answer(found, run_input)
+        if output == "json":
+            as_json(run_document(history.find_flow_run(str(found.id))))
+        elif not quiet:
+            click.echo(f"▶ Resumed  flow run {_short(found.name)}")
+        return OK
     with executing(quiet, output) as watch:
-        finished = control.resume(found, force, watch)
+        finished = control.resume(found, force, watch, run_input)
     return report(finished, quiet, output)
 
 

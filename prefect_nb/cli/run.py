@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prefect_nb.cli import progress
-from prefect_nb.cli.errors import FAILED, INTERRUPTED, OK, TERMINATED, say
+from prefect_nb.cli.errors import FAILED, INTERRUPTED, OK, SUSPENDED, TERMINATED, say
 from prefect_nb.cli.group import Command
 from prefect_nb.cli.output import as_json, counts_text, facts, output_option, state_words
 from prefect_nb.exceptions import TerminationSignal
@@ -64,7 +64,7 @@ def run(
       prefect-nb run report.ipynb -p year=2024 --to report-2024.ipynb
       prefect-nb run flows.py:nightly -p 'tables=["a", "b"]'
 
-    Exit codes: 0 completed, 1 failed or crashed, 2 bad input (nothing was run), 75 taken over by another
+    Exit codes: 0 completed, 1 failed or crashed, 2 bad input (nothing was run), 3 suspended, 75 taken over by another
     process, 130 interrupted or cancelled.
     """
     from prefect_nb.service import running
@@ -129,6 +129,8 @@ def _code(finished: "Finished") -> int:
             return OK
         case StateType.CANCELLED | StateType.CANCELLING:
             return INTERRUPTED
+        case StateType.PAUSED:
+            return SUSPENDED
     return FAILED
 
 
@@ -146,6 +148,7 @@ def _summary(finished: "Finished") -> None:
             ("tasks", counts_text(finished.tasks)),
             ("cached", f"{cached} of {sum(finished.tasks.values())} tasks not computed again" if cached else None),
             ("notebook", run.output_path),
+            ("next", f"prefect-nb flow-run resume {shlex.quote(run.name)}" if run.state.is_paused() else None),
             ("look", f"prefect-nb flow-run inspect {shlex.quote(history.handle_of(run))}"),
         ]
     )

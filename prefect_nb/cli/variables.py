@@ -101,7 +101,16 @@ def unset(name: str) -> None:
     click.echo(f"Unset variable {one_line(name)!r}.")
 
 
-variable.add_command(unset, "delete")
+@variable.command()
+@click.argument("name")
+@click.pass_context
+def delete(context: click.Context, name: str) -> None:
+    """Drop a variable, as `unset` does.
+
+    Example:
+      prefect-nb variable delete threshold
+    """
+    context.invoke(unset, name=name)
 
 
 @variable.command()

@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect_nb.concurrency.asking import claimed, tell_of_missing
 from prefect_nb.exceptions import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
+from prefect_nb.execution.limits import until_free, until_held
 
 __all__ = ["AcquireConcurrencySlotTimeoutError", "ConcurrencySlotAcquisitionError", "concurrency", "rate_limit"]
 
@@ -44,11 +45,11 @@ async def concurrency(
         return
     limits, hold = asked
     try:
-        await limits.acquire_awaiting(hold)
+        await until_held(limits, hold)
         tell_of_missing(hold)
         yield
     finally:
-        await limits.release_awaiting(hold)
+        await until_free(limits, hold)
 
 
 async def rate_limit(
@@ -66,7 +67,7 @@ async def rate_limit(
         return
     limits, hold = asked
     try:
-        await limits.acquire_awaiting(hold)
+        await until_held(limits, hold)
         tell_of_missing(hold)
     finally:
-        await limits.release_awaiting(hold)
+        await until_free(limits, hold)

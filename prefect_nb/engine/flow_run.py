@@ -1,10 +1,10 @@
 """One flow run, from Pending to its final state, as a generator of commands.
 
-It differs from a task run in what a return value means (`judge_return`), in waiting for its children before it ends,
+It differs from a task run in what a return value means (`engine.judging`), in waiting for its children before it ends,
 and in calling the whole body again on a retry.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import Any
 
 import msgspec
@@ -15,10 +15,8 @@ from prefect_nb.exceptions import Abort, Pause
 from prefect_nb.model.states import (
     AwaitingRetry,
     Cancelled,
-    Completed,
     Crashed,
     Failed,
-    Paused,
     Pending,
     Running,
     State,
@@ -117,47 +115,3 @@ def _judge(outcome: c.Outcome, concluded: State[Any]) -> State[Any]:
             return Crashed(message=message, data=error)
         case c.Stopped(_, message):
             return Cancelled(message=message)
-
-
-def judge_return(value: Any, states: Sequence[State[Any]] | None) -> State[Any]:
-    """The final state that a flow body's return value means.
-
-    Args:
-        value: what the flow's state carries: the return value, with futures replaced by their states.
-        states: the states the return value consists of, where it is one state or a collection made solely of
-            states; None for plain data. An empty collection is plain data.
-    """
-    if isinstance(value, State):
-        if value.is_final() or value.is_paused():
-            return _of_one(value)
-        if value.type is StateType.PENDING and value.name == "Pending" and value.id is None:
-            raise Abort("A flow run cannot transition to a PENDING state by returning one.")
-    if not states:
-        return Completed(data=value)
-    if all(state.is_completed() for state in states):
-        message = None if isinstance(value, State) else "All states completed."
-        return Completed(message=message, data=value)
-    total = len(states)
-
-    def count(type_: StateType) -> int:
-        return sum(state.type is type_ for state in states)
-
-    if cancelled := count(StateType.CANCELLED):
-        return Cancelled(message=f"{cancelled}/{total} states cancelled.", data=value)
-    if paused := count(StateType.PAUSED):
-        return Paused(message=f"{paused}/{total} states paused.", data=value)
-    failed = count(StateType.FAILED) + count(StateType.CRASHED)
-    unfinished = sum(not state.is_final() for state in states)
-    words = f"{failed}/{total} states failed." if failed else f"{unfinished}/{total} states are not final."
-    return Failed(message=words, data=value)
-
-
-def _of_one(state: State[Any]) -> State[Any]:
-    """A state made by hand is the final state itself; one that a run left behind is judged like a collection of one."""
-    if state.id is None or state.is_paused():
-        return state
-    if state.is_completed():
-        return Completed(data=state)
-    if state.is_cancelled():
-        return Cancelled(message="1/1 states cancelled.", data=state)
-    return Failed(message="1/1 states failed.", data=state)

@@ -13,6 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from prefect_nb.engine import commands as c
+from prefect_nb.engine.judging import judge_states, states_of
 from prefect_nb.exceptions import PrefectSignal, RunCancelled
 from prefect_nb.model.events import Event, StateRecorded
 from prefect_nb.model.states import (
@@ -140,9 +141,18 @@ def judge_task(outcome: c.Outcome) -> State[Any]:
     """The state that a task body's outcome means."""
     match outcome:
         case c.Returned(value):
-            if isinstance(value, State) and not value.is_final():
-                return Failed(message="1/1 states are not final.", data=value)
-            return value if isinstance(value, State) else Completed(data=value)
+            if isinstance(value, State) and value.id is None and value.is_final():
+                return value
+            states = states_of(value)
+            if states is None:
+                return Completed(data=value)
+            # A task cannot rest: what is paused is not final.
+            judged = judge_states(states, value)
+            return (
+                judged
+                if judged.is_final()
+                else Failed(message=f"{len(states)}/{len(states)} states are not final.", data=value)
+            )
         case c.Raised(error):
             return Failed(message=f"Task run encountered an exception {describe(error)}", data=error)
         case c.TimedOut(error):

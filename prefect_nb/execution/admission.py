@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prefect_nb.engine import commands as c
+from prefect_nb.execution.limits import Hold, until_held
 from prefect_nb.model.limits import TAG_PREFIX
 
 if TYPE_CHECKING:
-    from prefect_nb.execution.limits import Hold
     from prefect_nb.execution.shapes import Surroundings
     from prefect_nb.model.runs import TaskRun
 
@@ -62,7 +62,7 @@ async def by_awaiting(execution: Limited) -> Any:
     """Take the slots, awaiting on this loop."""
     hold = _hold(execution)
     try:
-        await execution.home.limits.acquire_awaiting(hold)
+        await until_held(execution.home.limits, hold)
     except BaseException as error:
         leave(execution)
         if isinstance(error, Exception):

@@ -3,51 +3,17 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from prefect_nb.engine.commands import Outcome, Returned
-from prefect_nb.execution import keys, logs
-from prefect_nb.execution.transactions import (
-    BaseTransaction,
-    CommitMode,
-    IsolationLevel,
-    Steps,
-    Transaction,
-    TransactionState,
-    active,
-    blocking,
-)
+from prefect_nb.execution import keeping, key_waits, keys, logs
+from prefect_nb.execution.steps import Steps, blocking
+from prefect_nb.execution.transaction_modes import CommitMode, IsolationLevel, TransactionState
+from prefect_nb.execution.transactions import BaseTransaction, Transaction, active
 from prefect_nb.model.states import State
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
-
-class Attempted(Protocol):
-    """A task run, as its transaction sees it."""
-
-    id: UUID
-    task: Any
-    run: Any
-    cache_key: str | None
-    key_held: str | None
-    held_around: frozenset[str]
-    persist: bool
-    returned: Any
-    enclosing: BaseTransaction | None
-    transaction: AttemptTransaction | None
-
-    def release_key(self, *, kept: bool = False) -> None:
-        """Let others have the run's key."""
-        ...
-
-    def keep_late(self) -> None:
-        """Keep the result, which was not kept when the run completed."""
-        ...
-
-    def take_back(self) -> None:
-        """Record that the run completed in vain, and forget its result."""
-        ...
+    from prefect_nb.execution.shapes import RecordingTask
 
 
 class ImplicitTransaction(Transaction):
@@ -57,6 +23,7 @@ class ImplicitTransaction(Transaction):
 
     @property
     def defers(self) -> bool:
+        """Whether the transaction around it does."""
         return self._parent is not None and self._parent.defers
 
 
@@ -67,7 +34,7 @@ class AttemptTransaction(ImplicitTransaction):
         execution: the run.
     """
 
-    def __init__(self, execution: Attempted) -> None:
+    def __init__(self, execution: RecordingTask) -> None:
         around = execution.enclosing
         level = execution.task.cache_policy.isolation_level
         super().__init__(
@@ -83,27 +50,46 @@ class AttemptTransaction(ImplicitTransaction):
 
     @property
     def logger(self) -> Any:
+        """The run's."""
         if self._logger is None:
             self._logger = logs.task_run_logger(self._execution.run, self._execution.task)
         return self._logger
 
+    def let_go(self) -> None:
+        """Remember no more of the run than rolling it back takes: the transaction around it may last long."""
+        self._execution = _Memo(self._execution)  # type: ignore[assignment]
+        if not self.on_commit_hooks and not self.on_rollback_hooks:
+            self._staged_value = None
+
     def _write(self) -> None:
         if self.defers and self.write_on_commit:
-            self._execution.keep_late()
+            keeping.keep_late(self._execution)
 
     def _unwrite(self) -> None:
         """`_take_back` does."""
 
     def _unlock(self) -> None:
         if self.has_ended:
-            self._execution.release_key(kept=self.state is TransactionState.COMMITTED)
+            key_waits.release(self._execution, kept=self.state is TransactionState.COMMITTED)
 
     def _take_back(self) -> None:
         if self.has_ended:
-            self._execution.take_back()
+            keeping.take_back(self._execution)
 
 
-def ended(execution: Attempted, state: State[Any]) -> Steps[None]:
+class _Memo:
+    """What rolling a completed run back takes."""
+
+    __slots__ = ("cache_key", "flow", "home", "id", "key_held", "key_parts", "ledger", "lock", "run", "scope", "task")
+
+    def __init__(self, execution: RecordingTask) -> None:
+        self.id, self.run, self.task, self.lock = execution.id, execution.run, execution.task, execution.lock
+        self.home, self.ledger, self.scope = execution.home, execution.ledger, execution.scope
+        self.cache_key, self.flow = execution.cache_key, execution.flow
+        self.key_held = self.key_parts = None
+
+
+def ended(execution: RecordingTask, state: State[Any]) -> Steps[None]:
     """The run has ended in this state: so does its transaction, or its fate is left to the one around it."""
     around = execution.enclosing
     if not state.is_completed():
@@ -121,6 +107,8 @@ def ended(execution: Attempted, state: State[Any]) -> Steps[None]:
     transaction.has_ended = True
     task = execution.task
     transaction.stage(execution.returned, task.on_rollback_hooks, task.on_commit_hooks)
+    if around is not None and not around.defers:
+        transaction.let_go()
     fate: TransactionState | None = TransactionState.COMMITTED
     if around is not None and around.commit_mode is not CommitMode.EAGER:
         fate = around.adopt(transaction)
@@ -136,7 +124,7 @@ class Around:
     What is called in the body there is part of a transaction there, which ends with the body.
     """
 
-    def __init__(self, execution: Attempted) -> None:
+    def __init__(self, execution: RecordingTask) -> None:
         self._key = execution.cache_key or execution.id.hex
         self._held = execution.held_around | {execution.key_held} if execution.key_held else execution.held_around
         self._values: dict[str, Any] = {}

@@ -214,9 +214,7 @@ class Block(BaseModel, ABC):
         """
         return self._save(name, overwrite)
 
-    async def asave(self, name: str | None = None, overwrite: bool = False, client: Any = None) -> UUID:
-        """As `save`."""
-        return typing.cast("UUID", await type(self).save.aio(self, name, overwrite, client))  # type: ignore[attr-defined]
+    asave: ClassVar[Any] = save.aio  # type: ignore[attr-defined]
 
     def _save(self, name: str | None, overwrite: bool) -> UUID:
         name = name or self._block_document_name
@@ -257,10 +255,7 @@ class Block(BaseModel, ABC):
         """
         cls._register()
 
-    @classmethod
-    async def aregister_type_and_schema(cls, client: Any = None) -> None:  # noqa: ARG003
-        """As `register_type_and_schema`."""
-        cls._register()
+    aregister_type_and_schema: ClassVar[Any] = classmethod(register_type_and_schema.__func__.aio)  # type: ignore[attr-defined]
 
     @classmethod
     def _register(cls) -> None:
@@ -299,10 +294,7 @@ class Block(BaseModel, ABC):
         """
         return typing.cast("Self", loaded(cls, name, validate))
 
-    @classmethod
-    async def aload(cls, name: str, validate: bool = True, client: Any = None) -> Self:
-        """As `load`."""
-        return typing.cast("Self", await cls.load.aio(cls, name, validate, client))  # type: ignore[attr-defined]
+    aload: ClassVar[Any] = classmethod(load.__func__.aio)  # type: ignore[attr-defined]
 
     @classmethod
     @dual()
@@ -319,10 +311,7 @@ class Block(BaseModel, ABC):
         """
         return typing.cast("Self", _referred(cls, ref, validate))
 
-    @classmethod
-    async def aload_from_ref(cls, ref: str | UUID | dict[str, Any], validate: bool = True, client: Any = None) -> Self:
-        """As `load_from_ref`."""
-        return typing.cast("Self", await cls.load_from_ref.aio(cls, ref, validate, client))  # type: ignore[attr-defined]
+    aload_from_ref: ClassVar[Any] = classmethod(load_from_ref.__func__.aio)  # type: ignore[attr-defined]
 
     @classmethod
     @dual()
@@ -334,10 +323,7 @@ class Block(BaseModel, ABC):
         """
         documents.current_home().store.blocks.delete(_document(cls, name).id)
 
-    @classmethod
-    async def adelete(cls, name: str, client: Any = None) -> None:
-        """As `delete`."""
-        await cls.delete.aio(cls, name, client)  # type: ignore[attr-defined]
+    adelete: ClassVar[Any] = classmethod(delete.__func__.aio)  # type: ignore[attr-defined]
 
     def get_block_placeholder(self) -> str:
         """How a template refers to this block.

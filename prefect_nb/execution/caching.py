@@ -19,7 +19,7 @@ from prefect_nb.exceptions import (
 from prefect_nb.execution import keeping, keys, logs, replay
 from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.kept import KeptResult
-from prefect_nb.execution.transactions import UNSUPPORTED
+from prefect_nb.execution.transaction_modes import UNSUPPORTED
 from prefect_nb.interfaces import Entry, KeyParts
 from prefect_nb.interfaces.key_locks import KeyLocks
 from prefect_nb.model.events import KeyComputed, apply
@@ -152,7 +152,7 @@ def _refreshed(execution: RecordingTask) -> str | None:
     """Why a known result is not even looked for; None where it is."""
     if execution.task.refresh_cache:
         return "refresh_cache=True"
-    if execution.home.settings.tasks_refresh_cache:
+    if execution.task.refresh_cache is None and execution.home.settings.tasks_refresh_cache:
         return "refresh_cache (the setting tasks_refresh_cache)"
     again = execution.scope.again if execution.scope is not None else None
     return "its flow run was repaired" if again is not None and execution.run.id in again.renewed else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from prefect_nb.exceptions import MissingContextError
@@ -59,6 +60,11 @@ class FlowRunContext(_Context):
         return self.execution.parameters
 
     @property
+    def start_time(self) -> datetime | None:
+        """When the run first became Running (UTC)."""
+        return self.execution.run.start_time
+
+    @property
     def task_runner(self) -> Any:
         """The runner of its submitted tasks."""
         return self.execution.task_runner
@@ -82,6 +88,11 @@ class TaskRunContext(_Context):
     def task_run(self) -> TaskRun:
         """The run's newest snapshot."""
         return self.execution.run
+
+    @property
+    def start_time(self) -> datetime | None:
+        """When the run first became Running (UTC)."""
+        return self.execution.run.start_time
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def check_condition(fn: Any) -> Any:
     return fn
 
 
-def check_hooks(option: str, hooks: Any) -> list[Callable[..., Any]]:
+def check_hooks(option: str, hooks: Any, kind: str = "flow") -> list[Callable[..., Any]]:
     """Hooks as a list of callables.
 
     Raises:
@@ -91,17 +91,17 @@ def check_hooks(option: str, hooks: Any) -> list[Callable[..., Any]]:
     """
     if hooks is None:
         return []
+    wrong = None
     if not isinstance(hooks, list | tuple | set | frozenset):
-        raise TypeError(
-            f"Expected iterable for '{option}'; got {type(hooks).__name__} instead. Please provide a list of hooks to "
-            f"'{option}':\n\n@flow({option}=[hook1, hook2])\ndef my_flow():\n\tpass"
-        )
-    for hook in hooks:
+        wrong = f"Expected iterable for '{option}'; got {type(hooks).__name__}"
+    for hook in () if wrong else hooks:
         if not callable(hook):
-            raise TypeError(
-                f"Expected callables in '{option}'; got {type(hook).__name__} instead. Please provide a list of hooks "
-                f"to '{option}':\n\n@flow({option}=[hook1, hook2])\ndef my_flow():\n\tpass"
-            )
+            wrong = f"Expected callables in '{option}'; got {type(hook).__name__}"
+    if wrong:
+        raise TypeError(
+            f"{wrong} instead. Please provide a list of hooks to '{option}':\n\n"
+            f"@{kind}({option}=[hook1, hook2])\ndef my_{kind}():\n\tpass"
+        )
     return list(hooks)
 
 
@@ -137,6 +137,17 @@ class _Template(string.Formatter):
         return super().format_field(value, format_spec)
 
 
+def checked_template(option: str, template: Any) -> Any:
+    """What names runs, if it can: a template, a callable, or None.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if template is not None and not isinstance(template, str) and not callable(template):
+        raise TypeError(f"Expected string or callable for '{option}'; got {type(template).__name__} instead.")
+    return template
+
+
 def templated_name(template: Any, parameters: dict[str, Any], option: str) -> str:
     """A run's name from a template over the parameters, or from a callable.
 
@@ -150,13 +161,11 @@ def templated_name(template: Any, parameters: dict[str, Any], option: str) -> st
         if not isinstance(name, str):
             raise TypeError(f"Callable {template} for `{option}` must return a string, got {type(name).__name__}.")
         return name
-    if not isinstance(template, str):
-        raise TypeError(f"Expected string or callable for `{option}`; got {type(template).__name__} instead.")
     now = datetime.datetime.now(datetime.UTC)
     try:
         if _REACHES_IN.search(template):
-            return _Template().vformat(template, (), {"date": now, **parameters})
-        return template.format(**{"date": now, **parameters})
+            return str(_Template().vformat(template, (), {"date": now, **parameters}))
+        return str(template.format(**{"date": now, **parameters}))
     except (KeyError, IndexError, AttributeError) as error:
         raise ValueError(f"`{option}` {template!r} cannot be filled in: {error!r} is no parameter.") from None
 

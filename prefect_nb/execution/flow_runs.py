@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from prefect_nb.engine import commands as c
-from prefect_nb.engine.flow_run import FlowPlan, Steps, flow_run, judge_return
+from prefect_nb.engine.flow_run import FlowPlan, Steps, flow_run
+from prefect_nb.engine.judging import judge_return
 from prefect_nb.exceptions import (
     CancelledRun,
     ConfigurationError,
@@ -91,6 +92,8 @@ class FlowExecution:
         self.state: State[Any] | None = None
         self.fatal: BaseException | None = None
         self.returned: Any = None
+        self.collected = False
+        """Whether the body returned a collection: its caller gets it, whatever the states in it say of the run."""
         self.pause: Pause | None = None
         self.proposed: State[Any] | None = None
         self.proposed_at = 0
@@ -377,12 +380,9 @@ class FlowExecution:
     def conclude(self, value: Any) -> State[Any]:
         """The final state that the body's return value means; every child has ended."""
         value = inputs.resolve_futures_to_states(value) if inputs.has_special(value) else value
-        states: list[State[Any]] | None = None
-        if isinstance(value, State):
-            states = [value]
-        elif isinstance(value, list | tuple | set) and value and all(isinstance(item, State) for item in value):
-            states = list(value)
-        return judge_return(value, states)
+        final = judge_return(value)
+        self.collected = final.data is value and isinstance(value, list | tuple | set)
+        return final
 
     def wait_for_children_here(self) -> None:
         """Wait on this thread until every submitted run has ended; an interrupt cancels those that have not.
@@ -503,6 +503,8 @@ class FlowExecution:
             return state
         if state.is_cancelled() and self.scope.stopping:
             raise CancelledRun(f"Flow run {self.run.name!r} was cancelled: {state.message}") from None
+        if self.collected and not state.is_completed() and isinstance(state.data, list | tuple | set):
+            return state.data
         return state.value()
 
 

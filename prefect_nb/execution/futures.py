@@ -54,7 +54,7 @@ class PrefectFuture(Generic[R]):
             UnfinishedRun: it did not start, because a run it depends on did not complete.
         """
         if not self._wait(timeout):
-            raise TimeoutError(f"Task run {self.task_run_id} did not end within {timeout} seconds.")
+            raise TimeoutError(f"Task run {self.task_run_id} did not complete within {timeout} seconds.")
         return self._final.value(raise_on_failure)  # type: ignore[union-attr, no-any-return]
 
     def add_done_callback(self, fn: Callable[[PrefectFuture[R]], None]) -> None:

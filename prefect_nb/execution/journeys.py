@@ -6,16 +6,28 @@ is Pending. Says it so twice, then the first worker was lost and another has beg
 
 from __future__ import annotations
 
+import contextvars
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from prefect_nb.engine import commands as c
 from prefect_nb.execution import logs, remote
 from prefect_nb.execution.kept import KeptResult
+from prefect_nb.execution.task_runs import TaskExecution
+from prefect_nb.interfaces import Runner
 from prefect_nb.runners.aside import HELD_BYTES, Held
 
-if TYPE_CHECKING:
-    from prefect_nb.execution.pump import Pumped
+
+class Traveller(Protocol):
+    """A task run on its way through a runner."""
+
+    execution: TaskExecution
+    runner: Runner
+    context: contextvars.Context
+
+    def advance(self, answer: Any = None, held: c.Command | None = None) -> None:
+        """Give the engine an answer, or have a held command answered, and go on."""
+        ...
 
 
 class Journey:
@@ -28,7 +40,7 @@ class Journey:
 
     __slots__ = ("_is_awaited", "_is_taken_up", "_lock", "_outcome", "_pumped", "running")
 
-    def __init__(self, pumped: Pumped, running: c.Record) -> None:
+    def __init__(self, pumped: Traveller, running: c.Record) -> None:
         self.running = running
         self._pumped = pumped
         self._lock = threading.Lock()

@@ -31,13 +31,13 @@ from prefect_nb.model.runs import ResultReference
 from prefect_nb.model.states import Failed, RolledBack, State
 
 if TYPE_CHECKING:
-    from prefect_nb.execution.task_runs import TaskExecution
+    from prefect_nb.execution.shapes import RecordingTask
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]{0,199}")
 _NOT_KEPT = (SerializationError, StorageFull, StoreUnavailable, InvalidNameError, ConfigurationError)
 
 
-def keep(execution: TaskExecution, value: Any) -> Any:
+def keep(execution: RecordingTask, value: Any) -> Any:
     """Keep a result. Where it cannot be kept: None and a note, or in a durable flow a Failed state."""
     home, scope = execution.home, execution.scope
     try:
@@ -59,20 +59,20 @@ def keep(execution: TaskExecution, value: Any) -> Any:
     return KeptResult(reference, home.results, value)
 
 
-def storage_of(execution: Any) -> Any:
+def storage_of(execution: RecordingTask) -> Any:
     """The storage that the task names, else its flow or a flow around that; None for the default one."""
     if execution.task.result_storage is not None or execution.scope is None:
         return execution.task.result_storage
     return execution.scope.result_storage
 
 
-def _serializer_of(execution: TaskExecution) -> Any:
+def _serializer_of(execution: RecordingTask) -> Any:
     if execution.task.result_serializer is not None or execution.scope is None:
         return execution.task.result_serializer
     return execution.scope.result_serializer
 
 
-def storage_key(execution: Any) -> str:
+def storage_key(execution: RecordingTask) -> str:
     """The task's `result_storage_key` with what it names of the run filled in.
 
     Raises:
@@ -103,12 +103,12 @@ def storage_key(execution: Any) -> str:
         raise ConfigurationError(f"result_storage_key {template!r} cannot be filled in: {describe(error)}") from error
 
 
-def indexes(execution: Any) -> bool:
+def indexes(execution: RecordingTask) -> bool:
     """Whether the home's own index says where the results of this task are."""
     return execution.task.result_storage_key is None and execution.task.cache_policy.key_storage is None
 
 
-def find(execution: Any, key: str) -> ResultReference | None:
+def find(execution: RecordingTask, key: str) -> ResultReference | None:
     """What is kept under a cache key, wherever this task looks for it.
 
     Raises:
@@ -117,7 +117,7 @@ def find(execution: Any, key: str) -> ResultReference | None:
     """
     home = execution.home
     if execution.task.result_storage_key is not None:
-        return home.result_store(storage_of(execution)).find(key)  # type: ignore[no-any-return]
+        return home.result_store(storage_of(execution)).find(key)
     key_storage = execution.task.cache_policy.key_storage
     if key_storage is not None:
         found = home.result_store(key_storage).find(_file_name(key))
@@ -133,7 +133,7 @@ def _pointed_at(home: Any, pointer: ResultReference) -> ResultReference | None:
         return None
 
 
-def _index(execution: TaskExecution, reference: ResultReference | None) -> None:
+def _index(execution: RecordingTask, reference: ResultReference | None) -> None:
     """Where keys have a storage of their own: note there where the result is; None for nowhere any more."""
     key_storage = execution.task.cache_policy.key_storage
     if key_storage is not None and execution.cache_key is not None and execution.task.result_storage_key is None:
@@ -147,19 +147,24 @@ def _file_name(key: str) -> str:
     return key if _PLAIN_KEY.fullmatch(key) else hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def record(execution: TaskExecution, kept: KeptResult | None) -> None:
-    """Record that the result of a completed run was kept after all, or why not. The run's lock is held."""
-    run = execution.run
-    reference = None if kept is None else kept.reference
-    event = ResultKept(run.id, max(now_us(), run.state_us), reference, execution.note)
-    entry: Any = Entry(apply(run, event), event, run.flow_run_id)
-    key = execution.cache_key
-    if reference is not None and key is not None and indexes(execution):
-        entry = (entry, CacheEntry(key, reference, run.id, event.at_us))
-    execution.ledger.append(entry, run.flow_run_id, execution)
+def keep_late(execution: RecordingTask) -> None:
+    """Keep the result of a completed run, which was not kept before because its transaction had not committed."""
+    if execution.state is None or isinstance(execution.returned, State):
+        return
+    kept = keep(execution, execution.returned)
+    reference = kept.reference if type(kept) is KeptResult else None
+    with execution.lock:
+        run, key = execution.run, execution.cache_key
+        event = ResultKept(run.id, max(now_us(), run.state_us), reference, execution.note)
+        entry: Any = Entry(apply(run, event), event, run.flow_run_id)
+        if reference is not None and key is not None and indexes(execution):
+            entry = (entry, CacheEntry(key, reference, run.id, event.at_us))
+        execution.ledger.append(entry, run.flow_run_id, execution)
+    if reference is not None:
+        execution.state.data = kept
 
 
-def take_back(execution: TaskExecution) -> None:
+def take_back(execution: RecordingTask) -> None:
     """Record that a run completed in vain, as its transaction was rolled back, and forget its result."""
     home, key, had = execution.home, execution.cache_key, execution.run.result
     state: State[Any] = RolledBack(message="Task rolled back as part of transaction")

@@ -13,15 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from prefect_nb.exceptions import PrefectException
 from prefect_nb.execution.ledger import Ledger
 from prefect_nb.interfaces.history import Entry
 from prefect_nb.interfaces.key_locks import KeyLocks
-
-if TYPE_CHECKING:
-    from prefect_nb.execution.transactions import BaseTransaction
 
 logger = logging.getLogger("prefect_nb.keys")
 
@@ -41,7 +38,7 @@ class Wanting(Protocol):
     """Where its body is, while it has a key."""
     held_around: frozenset[str]
     """The keys that the runs around it compute."""
-    enclosing: BaseTransaction | None
+    enclosing: Any
     """The transaction it is part of."""
 
 

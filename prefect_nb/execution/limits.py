@@ -204,16 +204,6 @@ class Limits:
                         raise RunCancelled(reason)
         hold.check()
 
-    async def acquire_awaiting(self, hold: Hold) -> None:
-        """As `acquire`, without blocking the event loop."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        settled = asyncio.Event()
-        self.line_up(hold, lambda: _tell(loop, settled.set))
-        await settled.wait()
-        hold.check()
-
     # Giving back
 
     def release(self, hold: Hold) -> None:
@@ -224,18 +214,14 @@ class Limits:
             self._give_back()
             self._stir()
 
-    async def release_awaiting(self, hold: Hold) -> None:
-        """As `release`, without blocking the event loop; back when the slots are free."""
+    def leave(self, hold: Hold, told: Callable[[], None]) -> bool:
+        """Have the doorman do what `release` does, and then call `told`; False where there is nothing to give back."""
         if not self._give_up(hold):
-            return
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        free = asyncio.Event()
+            return False
         with self._changed:
-            self._leaving[hold.claim.hold_id] = lambda: _tell(loop, free.set)
+            self._leaving[hold.claim.hold_id] = told
         self._stir()
-        await free.wait()
+        return True
 
     def _give_up(self, hold: Hold) -> bool:
         """Whether there may be slots to give back."""
@@ -295,6 +281,18 @@ class Limits:
     def _now(self) -> Instant:
         return Instant(self._boot_id(), time.clock_gettime_ns(_CLOCK))
 
+    def _send_off(self, hold: Hold) -> None:
+        self._leave_line(hold)
+        try:
+            hold.wake()
+        except BaseException:
+            logger.exception("Who waited for concurrency slots could not be told")
+
+    def _is_first(self, hold: Hold) -> bool:
+        with self._changed:
+            line = self._lines.get(hold.line)
+            return line is not None and line[0] is hold
+
     def _leave_line(self, hold: Hold) -> None:
         with self._changed:
             line = self._lines.get(hold.line)
@@ -331,7 +329,7 @@ class Limits:
             dead: Collection[UUID] = ()
             if time.monotonic() - looked >= _DEAD_SECONDS:
                 looked = time.monotonic()
-                with contextlib.suppress(PrefectException):
+                with contextlib.suppress(Exception):
                     dead = self._dead_owners()
             pause = self._serve_lines(dead)
             with self._changed:
@@ -342,6 +340,7 @@ class Limits:
         """Ask for the first of each line, and send away who has waited too long; seconds until the next look."""
         with self._changed:
             heads = [line[0] for line in self._lines.values()]
+            limited = [hold for line in self._lines.values() for hold in line if hold.deadline is not None]
         pause = _POLL_SECONDS
         for hold in heads:
             try:
@@ -351,19 +350,36 @@ class Limits:
             else:
                 pause = min(pause, _POLL_SECONDS if wait is None else max(wait, 0.001))
             if hold.settled:
-                self._leave_line(hold)
-                hold.wake()
-        with self._changed:
-            waiting = [hold for line in self._lines.values() for hold in line if hold.deadline is not None]
-        for hold in waiting:
+                self._send_off(hold)
+        for hold in limited:
+            if hold.settled or (hold not in heads and self._is_first(hold)):
+                continue  # who has become the first just now is asked for once, however late it is
             left = (hold.deadline or 0.0) - time.monotonic()
             if left > 0:
                 pause = min(pause, left)
                 continue
             hold.error, hold.settled = hold.late, True
-            self._leave_line(hold)
-            hold.wake()
+            self._send_off(hold)
         return pause
+
+
+async def until_held(limits: Limits, hold: Hold) -> None:
+    """As `Limits.acquire`, without blocking the event loop."""
+    import asyncio
+
+    loop, settled = asyncio.get_running_loop(), asyncio.Event()
+    limits.line_up(hold, lambda: _tell(loop, settled.set))
+    await settled.wait()
+    hold.check()
+
+
+async def until_free(limits: Limits, hold: Hold) -> None:
+    """As `Limits.release`, without blocking the event loop."""
+    import asyncio
+
+    loop, free = asyncio.get_running_loop(), asyncio.Event()
+    if limits.leave(hold, lambda: _tell(loop, free.set)):
+        await free.wait()
 
 
 def _error_of(claim: Claim, answer: Answer) -> Exception | None:

@@ -82,7 +82,11 @@ async def wait_awaiting(
 
     loop, woken = asyncio.get_running_loop(), asyncio.Event()
     deadline = None if timeout is None else time.monotonic() + timeout
-    with _listening(flow_run_id, scope, lambda: loop.call_soon_threadsafe(woken.set)):
+
+    def bell() -> None:
+        loop.call_soon_threadsafe(woken.set)
+
+    with _listening(flow_run_id, scope, bell):
         while True:
             woken.clear()
             found = look()

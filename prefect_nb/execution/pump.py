@@ -15,7 +15,7 @@ from typing import Any
 from prefect_nb.engine import commands as c
 from prefect_nb.engine.task_run import is_going_on, is_over
 from prefect_nb.exceptions import Fenced, InvalidMove, RunCancelled
-from prefect_nb.execution import admission, blocking, portal
+from prefect_nb.execution import admission, blocking, key_waits, portal
 from prefect_nb.execution.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect_nb.execution.journeys import Journey, leaves_in_place
 from prefect_nb.execution.scope import Scope
@@ -129,7 +129,7 @@ class Pumped:
                 return _ELSEWHERE
             return self._recorded(command.state)
         if kind is c.AwaitKey:
-            return _ELSEWHERE if self._waits_for_key() else self.execution.if_stopped()
+            return _ELSEWHERE if self._waits_for_key() else key_waits.if_stopped(self.execution)
         if kind is c.CallBody:
             if self._has_turn():
                 return self._call_stoppably()
@@ -160,7 +160,8 @@ class Pumped:
         """Whether somebody will go on when it is worth looking the key up again."""
         execution, key = self.execution, self.execution.cache_key
         scope = execution.scope
-        assert scope is not None and key is not None
+        assert scope is not None
+        assert key is not None
         once = _Once()
 
         def wake() -> None:
@@ -175,7 +176,7 @@ class Pumped:
         return not once.first()
 
     def _look_again(self) -> None:
-        stopped = self.execution.if_stopped()
+        stopped = key_waits.if_stopped(self.execution)
         if stopped is None and self.takes_turns:
             try:
                 self.runner.start(partial(self._turn, None), _nothing_more, self.execution.ledger.log)

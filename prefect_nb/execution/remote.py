@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextvars import ContextVar, Token
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import msgspec
 
@@ -53,6 +54,7 @@ def work_of(execution: RecordingTask, running: State[Any]) -> Work:
     flow = execution.flow
     started = StateRecorded(execution.run.id, running.type, running.name, now_us(), new_id())
     run: Any = apply(execution.run, started)
+    flow_run_id: UUID | None = scope.flow_run_id  # none of a scope for tasks outside any flow run
     return RemoteCall(
         task=execution.task,
         run=run,
@@ -67,13 +69,13 @@ def work_of(execution: RecordingTask, running: State[Any]) -> Work:
         comes_home=execution.persist,
         home=attachment.Origin(execution.home.settings, execution.home.host_id, os.getpid()),
         attachment=attachment.Attachment(
-            flow_run_id=scope.flow_run_id,
-            epoch=execution.ledger.epoch_of(scope.flow_run_id),
+            flow_run_id=flow_run_id,
+            epoch=execution.ledger.epoch_of(flow_run_id),
             parent=run,
             durable=scope.durable,
             persist=scope.persist,
         )
-        if scope.flow_run_id is not None
+        if flow_run_id is not None
         else None,
     )
 

@@ -18,6 +18,7 @@ from prefect_nb.model.states import State
 if TYPE_CHECKING:
     from prefect_nb.execution.again import Again
     from prefect_nb.execution.futures import PrefectFuture
+    from prefect_nb.execution.same_path import RecordedPath
     from prefect_nb.interfaces import Request, Runner
 
 _TRACKED_VALUES = 512
@@ -59,6 +60,8 @@ class Scope:
         """Completed sub-flow runs whose results were kept, by the same keys: a retry does not run them again."""
         self.again: Again | None = parent.again if parent is not None else None
         """On a retry or repair: what may not be taken over from before."""
+        self.path: RecordedPath | None = None
+        """On a resume of a durable run: what its code called before."""
         self.pauses = 0
         """How many pauses this attempt has come to."""
         self.on_wish: Callable[[Request], None] | None = None
@@ -134,6 +137,7 @@ class Scope:
         with self._counters_lock:
             self._counters.clear()
             self.pauses = 0
+        self.path = None
 
     def position(self, parent: TaskRun | None, task_key: str) -> str:
         """The dynamic key of the next call of a task: how many came before, under the same parent.

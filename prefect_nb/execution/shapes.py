@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
+from prefect_nb.engine.commands import Stopped
 from prefect_nb.engine.task_run import TaskPlan
-from prefect_nb.execution.attempts import Attempted
 from prefect_nb.execution.keys import KeyTable
 from prefect_nb.execution.ledger import Ledger
 from prefect_nb.execution.limits import Limits
@@ -16,6 +16,7 @@ from prefect_nb.execution.scope import Scope
 from prefect_nb.interfaces import CacheEntry, Cipher, ResultStore, Store
 from prefect_nb.model.fingerprint_parts import Part
 from prefect_nb.model.runs import FlowRun, Run, TaskRun
+from prefect_nb.model.states import State
 from prefect_nb.settings import Settings
 
 
@@ -79,13 +80,24 @@ class FlowShell(Protocol):
     task_runner: Any
 
 
-class RecordingTask(Attempted, TaskShell, Protocol):
+class RecordingTask(TaskShell, Protocol):
     """A task run with what is needed to record something of it."""
 
     home: Surroundings
     ledger: Ledger
     scope: Scope | None
     flow: Any
+    id: UUID
+    state: State[Any] | None
+    returned: Any
+    note: str | None
+    cache_key: str | None
+    key_held: str | None
+    held_around: frozenset[str]
+    enclosing: Any
+    """The transaction it is part of."""
+    transaction: Any
+    """The one that its attempt is, if somebody has asked for it."""
     key_parts: list[Part] | None
     """What its cache key was made of, while it waits for the key."""
     alone: bool
@@ -95,6 +107,10 @@ class RecordingTask(Attempted, TaskShell, Protocol):
     persist: bool
     plan: TaskPlan
     lock: AbstractContextManager[Any]
+
+    def stopped(self) -> Stopped | None:
+        """An outcome, if the flow run is being cancelled."""
+        ...
 
     def expires_us(self) -> int | None:
         """When a result kept now stops counting as a cache hit."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,15 @@ from msgspec.structs import replace
 
 from prefect_nb.engine import commands as c
 from prefect_nb.engine.task_run import Steps, TaskPlan, describe, failed_attempts, task_run
-from prefect_nb.exceptions import Fenced, InvalidMove, PrefectException, RunCancelled, TaskRunTimeoutError
+from prefect_nb.exceptions import Fenced, InvalidMove, RunCancelled, TaskRunTimeoutError
 from prefect_nb.execution import (
     admission,
     attempts,
-    blocking,
     caching,
     hooks,
     inputs,
     keeping,
+    key_waits,
     keys,
     logs,
     portal,
@@ -39,6 +39,7 @@ from prefect_nb.execution.ids import new_id
 from prefect_nb.execution.kept import KeptResult
 from prefect_nb.execution.recorder import clean, created, moved, stamp
 from prefect_nb.execution.scope import Scope
+from prefect_nb.execution.steps import awaiting, blocking
 from prefect_nb.interfaces import Entry
 from prefect_nb.model.events import Renamed, apply
 from prefect_nb.model.fingerprint_parts import Part
@@ -65,10 +66,41 @@ class TaskExecution:
     """
 
     __slots__ = (
-        "abandoned", "alone", "args", "body_thread", "cache_key", "dynamic_key", "enclosing", "fatal", "held_around", "flow",
-        "future", "hold", "home", "id", "key_held", "key_parts", "ledger", "lock", "log_prints", "note",
-        "outputs", "parameters", "parent", "persist", "plan", "proposed", "proposed_at", "returned", "run",
-        "scope", "state", "steps", "task", "transaction", "wait_for",
+        "abandoned",
+        "alone",
+        "args",
+        "body_thread",
+        "cache_key",
+        "dynamic_key",
+        "enclosing",
+        "fatal",
+        "flow",
+        "future",
+        "held_around",
+        "hold",
+        "home",
+        "id",
+        "key_held",
+        "key_parts",
+        "ledger",
+        "lock",
+        "log_prints",
+        "note",
+        "outputs",
+        "parameters",
+        "parent",
+        "persist",
+        "plan",
+        "proposed",
+        "proposed_at",
+        "returned",
+        "run",
+        "scope",
+        "state",
+        "steps",
+        "task",
+        "transaction",
+        "wait_for",
     )  # fmt: skip
 
     def __init__(
@@ -136,6 +168,8 @@ class TaskExecution:
         self.dynamic_key = scope.position(self.parent, task.task_key) if scope is not None else str(self.id)
         if scope is not None and scope.previous:
             found = scope.previous.pop((task.task_key, self.dynamic_key), None)
+            if scope.path is not None and self.parent is None:
+                scope.path.called(self, found)
             if found is None and scope.again is not None:
                 found = scope.again.unfinished_run(scope, task.task_key, self.dynamic_key)
             if found is not None:
@@ -163,7 +197,7 @@ class TaskExecution:
             case c.CallBody():
                 return self.call_here()
             case c.AwaitKey():
-                return self.wait_for_key()
+                return key_waits.block(self)
             case c.AwaitUpstream():
                 for item, _ in self.upstream():
                     if isinstance(item, PrefectFuture):
@@ -181,12 +215,12 @@ class TaskExecution:
             case c.Record(state):
                 self.record(state)
                 if state.is_final() and self.transacts:
-                    await transactions.awaiting(attempts.ended(self, state))
+                    await awaiting(attempts.ended(self, state))
                 return state
             case c.CallBody():
                 return await self.await_here()
             case c.AwaitKey():
-                return await self.await_key()
+                return await key_waits.wait(self)
             case c.AwaitUpstream():
                 import asyncio
 
@@ -241,7 +275,7 @@ class TaskExecution:
         try:
             return self._record(state)
         except (Fenced, InvalidMove):
-            self.release_key()
+            key_waits.release(self)
             raise
         finally:
             if self.hold is not None and (state.is_final() or state.name == "AwaitingRetry"):
@@ -284,7 +318,7 @@ class TaskExecution:
         """Record a state; if it is final, the run's transaction ends, too."""
         self.record(state)
         if state.is_final() and self.transacts:
-            transactions.blocking(attempts.ended(self, state))
+            blocking(attempts.ended(self, state))
         return state
 
     def abandon(self, state: State[Any]) -> None:
@@ -413,7 +447,7 @@ class TaskExecution:
                 logs.emit_to.reset(sink)
         outcome = self.settle(outcome)
         if self.transaction is not None and type(outcome) is not c.Returned:
-            transactions.blocking(self.transaction._rolling_back())
+            blocking(self.transaction._rolling_back())
             self.transaction = None
         return outcome
 
@@ -442,7 +476,7 @@ class TaskExecution:
                 logs.emit_to.reset(sink)
         outcome = self.settle(outcome)
         if self.transaction is not None and type(outcome) is not c.Returned:
-            await transactions.awaiting(self.transaction._rolling_back())
+            await awaiting(self.transaction._rolling_back())
             self.transaction = None
         return outcome
 
@@ -538,61 +572,6 @@ class TaskExecution:
             seconds *= 1 + random.uniform(-min(jitter, 1.0), jitter)
         return max(0.0, seconds)
 
-    # The key
-
-    def wait_for_key(self) -> c.Stopped | None:
-        """Wait on this thread until it is worth looking the key up again; a cancel ends the wait."""
-        woken = threading.Event()
-        with self._waiting_for_key(woken.set, threading.get_ident()) as waits:
-            if waits:
-                with blocking.waiting():
-                    woken.wait()
-        return self.if_stopped()
-
-    async def await_key(self) -> c.Stopped | None:
-        """The same on this loop."""
-        import asyncio
-
-        loop, woken = asyncio.get_running_loop(), asyncio.Event()
-        with self._waiting_for_key(partial(loop.call_soon_threadsafe, woken.set), None) as waits:
-            if waits:
-                await woken.wait()
-        return self.if_stopped()
-
-    @contextmanager
-    def _waiting_for_key(self, wake: Callable[[], Any], thread: int | None) -> Iterator[bool]:
-        stoppers = self.scope.stoppers if self.scope is not None else set()
-        stoppers.add(wake)
-        assert self.cache_key is not None
-        try:
-            waits = self.home.keys.wait(self.cache_key, self, wake, thread)
-            yield waits and self.stopped() is None
-        except BaseException:
-            self.home.keys.leave(self.cache_key, self)
-            raise
-        finally:
-            stoppers.discard(wake)
-
-    def if_stopped(self) -> c.Stopped | None:
-        """An outcome, if the flow run is being cancelled; then the run wants its key no more."""
-        stopped = self.stopped()
-        if stopped is not None:
-            self.release_key()
-        return stopped
-
-    def release_key(self, *, kept: bool = False) -> None:
-        """Let others have the key that this run has, or waits for."""
-        key, held = self.cache_key, self.key_held
-        if key is not None and (held is not None or self.key_parts is not None):
-            self.key_held = self.key_parts = None
-            if held is not None:
-                if kept and self.task.cache_policy.isolation_level == "SERIALIZABLE":
-                    with suppress(PrefectException):  # the ledger says so by itself
-                        self.ledger.commit()
-                self.home.keys.release(key, self, kept=kept)
-            else:
-                self.home.keys.leave(key, self)
-
     # The transaction
 
     @property
@@ -607,21 +586,6 @@ class TaskExecution:
                 if self.transaction is None:
                     self.transaction = attempts.AttemptTransaction(self)
         return self.transaction
-
-    def keep_late(self) -> None:
-        """Keep the result, which was not kept when the run completed, because its transaction had not committed."""
-        state = self.state
-        if state is None or isinstance(self.returned, State):
-            return
-        kept = keeping.keep(self, self.returned)
-        with self.lock:
-            keeping.record(self, kept if type(kept) is KeptResult else None)
-        if type(kept) is KeptResult:
-            state.data = kept
-
-    def take_back(self) -> None:
-        """Record that the run completed in vain, and forget its result."""
-        keeping.take_back(self)
 
     # The result
 
@@ -649,9 +613,9 @@ class TaskExecution:
         """The engine is done."""
         if self.key_held is not None or self.key_parts is not None:
             # A serializable transaction has its keys until it ends.
-            waits = self.transaction is not None and not self.transaction.is_over
+            waits = self.transaction is not None and self.transaction.defers and not self.transaction.is_over
             if not (waits and self.task.cache_policy.isolation_level == "SERIALIZABLE"):
-                self.release_key(kept=type(state.data) is KeptResult)
+                key_waits.release(self, kept=type(state.data) is KeptResult)
         if state.type is StateType.COMPLETED and self.scope is not None:
             data = state.data
             self.scope.track(data.get() if type(data) is KeptResult else data, self.id)
@@ -673,8 +637,8 @@ class TaskExecution:
             raise RunCancelled(state.message or "Run cancelled.")
         if return_state:
             return state
-        if isinstance(self.returned, State):
-            return state
+        if isinstance(self.returned, State) or (state.data is self.returned and not state.is_completed()):
+            return self.returned  # whatever it says of the run: it is what the body gave
         if state.is_completed():
             return state.value()
         if not state.is_final():

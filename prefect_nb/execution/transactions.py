@@ -15,73 +15,33 @@ What has to be awaited (async hooks, locks) is yielded to the driver, which wait
 from __future__ import annotations
 
 import copy
-import enum
 import inspect
 import logging
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from prefect_nb.exceptions import ConfigurationError, PrefectException, SerializationError
-from prefect_nb.execution import portal
-from prefect_nb.execution.blocking import waiting
 from prefect_nb.execution.context import current_task
+from prefect_nb.execution.steps import Locking, Steps, awaiting, blocking
+from prefect_nb.execution.transaction_modes import UNSUPPORTED, CommitMode, IsolationLevel, TransactionState
 
 if TYPE_CHECKING:
     from prefect_nb.execution.context import TaskRunContext
 
-T = TypeVar("T")
 Hook = Callable[..., Any]
-Steps = Generator[Awaitable[Any], None, T]
 
-UNSUPPORTED = (
-    "Isolation level SERIALIZABLE is not supported by provided configuration. Please ensure you've provided a lock file "
-    "directory or lock manager when using the SERIALIZABLE isolation level."
+_UNSERIALIZABLE = (
+    "Encountered an error while serializing result for transaction %r: %s Code execution will continue, but the "
+    "transaction will not be committed."
 )
 
 logger = logging.getLogger("prefect_nb.transactions")
 _guard = threading.RLock()
 _NOT_SET = object()
-
-
-class _Word(str, enum.Enum):  # noqa: UP042  # shown with its class, unlike a StrEnum
-    """A word that equals its own text."""
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-class IsolationLevel(_Word):
-    """How transactions with one key are kept apart."""
-
-    READ_COMMITTED = "READ_COMMITTED"
-    """Each sees what others have committed."""
-    SERIALIZABLE = "SERIALIZABLE"
-    """One after the other, by a lock manager's locks."""
-
-
-class CommitMode(_Word):
-    """When a transaction commits."""
-
-    EAGER = "EAGER"
-    """At its own end."""
-    LAZY = "LAZY"
-    """At the end of the outermost one."""
-    OFF = "OFF"
-    """Only when `commit()` is called; else it is rolled back at the end."""
-
-
-class TransactionState(_Word):
-    """Where a transaction is."""
-
-    PENDING = "PENDING"
-    ACTIVE = "ACTIVE"
-    STAGED = "STAGED"
-    COMMITTED = "COMMITTED"
-    ROLLED_BACK = "ROLLED_BACK"
 
 
 _OVER = (TransactionState.COMMITTED, TransactionState.ROLLED_BACK)
@@ -140,6 +100,7 @@ class BaseTransaction:
         self.values: dict[str, Any] = values if values is not None else {}
         self._staged_value: Any = None
         self._parent: BaseTransaction | None = None
+        self._adopted_by: BaseTransaction | None = None
         self._token: Token[BaseTransaction | None] | None = None
         self._lock_holder: str | None = None
         self._logger = logger
@@ -240,7 +201,8 @@ class BaseTransaction:
     def adopt(self, transaction: BaseTransaction) -> TransactionState | None:
         """Add a child; what has become of this one, where it is too late for the child to share that."""
         with _guard:
-            if not any(child is transaction for child in self.children):
+            if transaction._adopted_by is not self:
+                transaction._adopted_by = self
                 self.children.append(transaction)
             return (self._fate or self.state) if self.is_over else None
 
@@ -286,7 +248,7 @@ class BaseTransaction:
             return
         if self._serializes and self._lock_holder is None:
             holder = f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}:{id(self)}"
-            yield _Locking(self.store.lock_manager, self.key, holder)
+            yield Locking(self.store.lock_manager, self.key, holder)
             self._lock_holder = holder
         if not self.overwrite and self.store.exists(self.key):
             self.state = TransactionState.COMMITTED
@@ -343,12 +305,7 @@ class BaseTransaction:
         try:
             self._write()
         except SerializationError as error:
-            return (
-                "Encountered an error while serializing result for transaction %r: %s Code execution will continue, but "
-                "the transaction will not be committed.",
-                self.key,
-                error,
-            )
+            return _UNSERIALIZABLE, self.key, error
         except PrefectException as error:
             return "The result of transaction %r could not be kept, so it is rolled back: %s", self.key, error
         for hook in list(self.on_commit_hooks):
@@ -382,10 +339,12 @@ class BaseTransaction:
     def _begin_end(self, fate: TransactionState) -> bool:
         """Whether it may end so; False where it has ended, or somebody else is at it."""
         with _guard:
-            if self.is_over:
-                return False
-            self._fate = fate
-        return True
+            if not self.is_over:
+                self._fate = fate
+                return True
+        if self.state in _OVER:  # from the beginning, maybe: there is a result under its key
+            self._unlock()
+        return False
 
     def _calling(self, hook: Hook, kind: str) -> Steps[Exception | None]:
         name = _name_of(hook)
@@ -434,7 +393,7 @@ class Transaction(BaseTransaction):
         blocking(self._entering())
         return self
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         blocking(self._exiting(exc_info[0] is not None))
 
     def begin(self) -> None:
@@ -471,7 +430,7 @@ class AsyncTransaction(BaseTransaction):
         await awaiting(self._entering())
         return self
 
-    async def __aexit__(self, *exc_info: Any) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await awaiting(self._exiting(exc_info[0] is not None))
 
     def __enter__(self) -> NoReturn:
@@ -479,7 +438,7 @@ class AsyncTransaction(BaseTransaction):
             "AsyncTransaction does not support the `with` statement. Use the `async with` statement instead."
         )
 
-    def __exit__(self, *exc_info: Any) -> NoReturn:
+    def __exit__(self, *exc_info: object) -> NoReturn:
         raise NotImplementedError(
             "AsyncTransaction does not support the `with` statement. Use the `async with` statement instead."
         )
@@ -522,60 +481,6 @@ def enclosing(task: TaskRunContext | None, around: BaseTransaction | None) -> Ba
         return around
     make: Callable[[], BaseTransaction] | None = getattr(task.execution, "attempt", None)
     return make() if make is not None else around
-
-
-class _Locking:
-    """Waits for a lock, in either way."""
-
-    def __init__(self, manager: Any, key: str, holder: str) -> None:
-        self._manager = manager
-        self._key = key
-        self._holder = holder
-
-    def here(self) -> None:
-        """Block this thread."""
-        with waiting():
-            self._manager.acquire_lock(self._key, self._holder)
-
-    def __await__(self) -> Any:
-        return self._manager.aacquire_lock(self._key, self._holder).__await__()
-
-
-def blocking(steps: Steps[T]) -> T:
-    """Take the steps on this thread; async hooks are awaited on a loop of ours."""
-    error: BaseException | None = None
-    while True:
-        try:
-            awaitable = next(steps) if error is None else steps.throw(error)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        error = None
-        try:
-            if isinstance(awaitable, _Locking):
-                awaitable.here()
-            else:
-                portal.run_sync(_coroutine(awaitable))
-        except BaseException as raised:
-            error = raised
-
-
-async def awaiting(steps: Steps[T]) -> T:
-    """Take the steps on this loop."""
-    error: BaseException | None = None
-    while True:
-        try:
-            awaitable = next(steps) if error is None else steps.throw(error)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        error = None
-        try:
-            await awaitable
-        except BaseException as raised:
-            error = raised
-
-
-async def _coroutine(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
 
 
 def _read(transaction: BaseTransaction) -> Any:

@@ -52,7 +52,7 @@ class InputStore(Protocol):
         """The input of that key; None for none."""
         ...
 
-    def list(
+    def find(
         self, flow_run_id: UUID, prefix: str, limit: int | None = None, exclude: Collection[str] = ()
     ) -> list[FlowRunInput]:
         """The flow run's inputs whose keys begin with the prefix, oldest first, but for the keys excluded."""

@@ -85,7 +85,7 @@ class FileSystemLockManager(PollingLockManager):
             os.write(descriptor, msgspec.json.encode(note))
             _held[path] = _Held(descriptor, note)
             if hold_timeout is not None:
-                timer = threading.Timer(hold_timeout, _expire, (path, descriptor))
+                timer = threading.Timer(hold_timeout, _expire, (path, _held[path]))
                 timer.daemon = True
                 timer.start()
             return True
@@ -132,7 +132,7 @@ def _open_locked(path: str) -> int | None:
             os.close(descriptor)
             return None
         try:
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            if os.path.samestat(os.fstat(descriptor), Path(path).stat()):
                 return descriptor
         except FileNotFoundError:
             pass
@@ -142,16 +142,15 @@ def _open_locked(path: str) -> int | None:
 def _release(path: str) -> None:
     held = _held.pop(path)
     try:
-        os.unlink(path)  # before the lock is free, so that nobody locks a file that is about to go
+        Path(path).unlink()  # before the lock is free, so that nobody locks a file that is about to go
     except OSError:
         os.ftruncate(held.descriptor, 0)
     os.close(held.descriptor)
 
 
-def _expire(path: str, descriptor: int) -> None:
+def _expire(path: str, held: _Held) -> None:
     with _guard:
-        held = _held.get(path)
-        if held is not None and held.descriptor == descriptor:
+        if _held.get(path) is held:
             _release(path)
 
 

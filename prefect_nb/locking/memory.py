@@ -12,7 +12,7 @@ class MemoryLockManager(PollingLockManager):
 
     _instance: ClassVar[Any] = None
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: ARG004
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: ARG004, D102
         if cls._instance is None:
             made = super().__new__(cls)
             made._locks = {}

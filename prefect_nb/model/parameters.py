@@ -225,8 +225,8 @@ def split_map_arguments(signature: Signature, supplied: Mapping[str, Any]) -> li
 
     `supplied` is what the caller gave (`Signature.bind_supplied`), futures resolved. Every iterable in it gives one
     element to each child; `unmapped` values, scalars, text, bytes and defaults go whole to each. `allow_failure`,
-    `quote` and `opaque` around an iterable are put around each element. The members of `*args` and `**kwargs` count
-    as parameters of their own.
+    `quote` and `opaque` around an iterable are put around each element. `*args` is one parameter: each of its members is
+    the positional arguments of one child. The members of `**kwargs` count as parameters of their own.
 
     Raises `MappingMissingIterable` if nothing is iterable, and `MappingLengthMismatch` if lengths differ.
     """
@@ -236,7 +236,7 @@ def split_map_arguments(signature: Signature, supplied: Mapping[str, Any]) -> li
         inner = value.unwrap() if isinstance(value, (allow_failure, quote, opaque)) else value
         if isinstance(value, unmapped):
             static[slot] = value.unwrap()
-        elif not is_iterable(inner):
+        elif not is_iterable(inner) or (slot[0] == signature.var_positional and not inner):
             static[slot] = value
         elif isinstance(value, Annotation):
             columns[slot] = [value.rewrap(element) for element in inner]
@@ -257,9 +257,7 @@ _Slot = tuple[str, int | str | None]
 def _slots(signature: Signature, supplied: Mapping[str, Any]) -> list[tuple[_Slot, Any]]:
     slots: list[tuple[_Slot, Any]] = []
     for name, value in supplied.items():
-        if name == signature.var_positional:
-            slots += [((name, i), member) for i, member in enumerate(value)]
-        elif name == signature.var_keyword:
+        if name == signature.var_keyword:
             slots += [((name, key), member) for key, member in value.items()]
         else:
             slots.append(((name, None), value))
@@ -269,15 +267,14 @@ def _slots(signature: Signature, supplied: Mapping[str, Any]) -> list[tuple[_Slo
 def _check_lengths(signature: Signature, supplied: Mapping[str, Any], columns: Mapping[_Slot, list[Any]]) -> None:
     if not columns:
         raise MappingMissingIterable(
-            f"{signature.name}.map() was given nothing to iterate over: of {list(supplied)} none is an iterable "
-            "outside `unmapped`. To run it once, call it or use .submit()."
+            "No iterable parameters were received. Parameters for map must include at least one iterable. "
+            f"Parameters: {dict(supplied)!r:.500}. To run {signature.name} once, call it or use .submit()."
         )
     lengths = {(name if inner is None else f"{name}.{inner}"): len(column) for (name, inner), column in columns.items()}
     if len(set(lengths.values())) > 1:
-        found = ", ".join(f"'{name}' has {length}" for name, length in lengths.items())
         raise MappingLengthMismatch(
-            f"{signature.name}.map() was given iterables of different lengths: {found}. "
-            "Wrap in `unmapped` what every child should get whole."
+            "Received iterable parameters with different lengths. Parameters for map must all be the same length. "
+            f"Got lengths: {lengths}. Wrap in `unmapped` what every child of {signature.name} should get whole."
         )
 
 
@@ -288,12 +285,22 @@ def _collect(signature: Signature, supplied: Mapping[str, Any], values: Mapping[
             default = signature.defaults[name]
             parameters[name] = default.unwrap() if isinstance(default, unmapped) else default
         elif name == signature.var_positional:
-            parameters[name] = tuple([values[name, i] for i in range(len(supplied[name]))])
+            parameters[name] = _several(signature, values[name, None])
         elif name == signature.var_keyword:
             parameters[name] = {key: values[name, key] for key in supplied[name]}
         else:
             parameters[name] = values[name, None]
     return parameters
+
+
+def _several(signature: Signature, member: Any) -> tuple[Any, ...]:
+    try:
+        return tuple(member)
+    except TypeError:
+        raise TypeError(
+            f"{signature.name}.map() takes *{signature.var_positional} as the arguments of one child each, so each must "
+            f"be iterable, not {member!r}."
+        ) from None
 
 
 def parse_cli_value(text: str, annotation: Any | None = None) -> Any:

@@ -273,15 +273,18 @@ NO_CACHE = NONE
 DEFAULT = INPUTS + TASK_SOURCE + RUN_ID
 
 
+_MOST_DELAYS = 50
+
+
 def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
     """Return a function from a number of retries to their delays in seconds, each twice the one before.
 
-    `exponential_backoff(2)(3)` is `[2, 4, 8]`. Raises ValueError for a negative factor.
+    `exponential_backoff(2)(3)` is `[2, 4, 8]`; at most 50, of which the last one serves for more. Raises ValueError for a negative factor.
     """
     if backoff_factor < 0:
         raise ValueError(f"backoff_factor must not be negative, but is {backoff_factor}")
 
     def delays(retries: int) -> list[float]:
-        return [backoff_factor * 2**attempt for attempt in range(retries)]
+        return [backoff_factor * 2**attempt for attempt in range(min(retries, _MOST_DELAYS))]
 
     return delays

@@ -214,7 +214,7 @@ class Signature:
                 bound[name], taken = args[taken:], len(args)
             elif kind is not _KEYWORD_ONLY and taken < len(args):
                 if kind is _PLAIN and name in rest:
-                    raise ParameterBindError(f"{self.name}() got two values for the argument '{name}'.")
+                    raise ParameterBindError(self._refused(f"multiple values for argument '{name}'"))
                 bound[name] = args[taken]
                 taken += 1
             elif kind is not _POSITIONAL_ONLY and name in rest:
@@ -225,21 +225,28 @@ class Signature:
                 bound[name] = self.defaults[name]
         if taken < len(args):
             raise ParameterBindError(
-                f"{self} takes {taken} positional argument{'s' * (taken != 1)} but {len(args)} were given."
+                self._refused(f"too many positional arguments: it takes {taken}, {len(args)} were given")
             )
         if rest:
             raise ParameterBindError(self._unexpected(rest, free=[n for n in self.names if n not in bound]))
         if missing:
-            raise ParameterBindError(f"{self} is missing the argument{'s' * (len(missing) > 1)} {_listed(missing)}.")
+            raise ParameterBindError(
+                self._refused(
+                    f"missing {'required arguments' if len(missing) > 1 else 'a required argument'}: {_listed(missing)}"
+                )
+            )
         return bound
 
     def _unexpected(self, rest: Mapping[str, Any], free: list[str]) -> str:
         name = next(iter(rest))
         if any(p.name == name and p.kind is _POSITIONAL_ONLY for p in self.parameters):
-            return f"{self}: '{name}' is positional-only; give it without its name."
+            return self._refused(f"'{name}' is positional-only; give it without its name")
         # A name still free is the likelier target of a typing error than one that has its value.
         hint = did_you_mean(name, free) or did_you_mean(name, self.names)
-        return f"{self} got an unexpected argument '{name}'{hint or '.'}"
+        return self._refused(f"got an unexpected keyword argument '{name}'{hint}")
+
+    def _refused(self, why: str) -> str:
+        return f"Error binding parameters for function '{self.name}': {why.removesuffix('?')}{'?' * why.endswith('?') or '.'} It is {self}."
 
 
 def check_reserved(fn: Callable[..., Any]) -> None:
@@ -248,7 +255,8 @@ def check_reserved(fn: Callable[..., Any]) -> None:
     for name in RESERVED_NAMES:
         if name in signature.names:
             raise ReservedArgumentError(
-                f"{signature.name}() has a parameter '{name}', a name reserved for calls of flows and tasks; rename it."
+                f"'{name}' is a reserved argument name and cannot be used: calls of flows and tasks take an option of "
+                f"that name. Rename the parameter of {signature.name}()."
             )
 
 

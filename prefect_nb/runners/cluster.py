@@ -6,7 +6,6 @@ import pickle
 import queue
 import sys
 import threading
-import time
 import uuid
 import weakref
 from collections.abc import Callable, Sequence
@@ -269,7 +268,7 @@ class ClusterRunner:
             try:
                 news = self._news.get(timeout=_TICK_SECONDS)
             except queue.Empty:
-                self._tick(time.monotonic())
+                self._tick()
                 continue
             if news is None:
                 return
@@ -278,7 +277,7 @@ class ClusterRunner:
             except Exception:
                 logger.exception("News of the %s cluster could not be taken in", self.name)
 
-    def _tick(self, now: float) -> None:
+    def _tick(self) -> None:
         """Called now and then while nothing comes."""
 
     def _let_go(self) -> None:

@@ -110,7 +110,7 @@ def release(client: distributed.Client, report: Any, cluster: Any, hard: bool) -
 
 
 def close_cluster(cluster: Any) -> None:
-    """End a cluster that we started; its log says nothing of workers that leave."""
+    """End a cluster that we started."""
     cluster.close()
 
 
@@ -206,7 +206,7 @@ class DaskRunner(ClusterRunner):
         if self._come and self._news.empty():
             self._gather()
 
-    def _tick(self, now: float) -> None:
+    def _tick(self) -> None:
         if self._come:
             self._gather()
 
@@ -229,7 +229,9 @@ class DaskRunner(ClusterRunner):
 
     def _failed(self, flight: Flight, error: Any) -> None:
         if isinstance(error, distributed.scheduler.KilledWorker):
-            self._crashed(flight, f"The worker process died while it ran this call, on each of several workers: {error}")
+            self._crashed(
+                flight, f"The worker process died while it ran this call, on each of several workers: {error}"
+            )
         elif isinstance(error, distributed.client.FutureCancelledError | asyncio.CancelledError):
             self._again(flight, f"The call was lost with its workers: {error}")
         else:
@@ -242,7 +244,7 @@ class DaskRunner(ClusterRunner):
             waiting = [flight.ticket for flight in flights if flight.attempt is None and flight.ticket is not None]
             self.client.cancel(waiting, force=True)
             begun = [flight.id for flight in flights if flight.attempt is not None]
-            self.client.run(stop, begun, on_error="ignore")
+            self.client.run(stop, begun, on_error="ignore", wait=False)
         left = self._ended(flights, GRACE_SECONDS)
         if left:
             self._left_behind = True

@@ -12,11 +12,13 @@ from functools import partial
 from typing import Any
 
 from prefect_nb.engine.commands import Outcome
+from prefect_nb.engine.task_run import describe
 from prefect_nb.exceptions import ConfigurationError, MissingResult
 from prefect_nb.runners.aside import ASIDE_BYTES
 from prefect_nb.runners.cluster import GRACE_SECONDS, TRIES, ClusterRunner, Flight, Letter, Order, perform
 
 FETCH_SECONDS = 300.0
+_STARTS = 3
 # How long an outcome waits for letters that were sent before it.
 _LETTER_SECONDS = 5.0
 
@@ -36,7 +38,7 @@ def ray_module() -> Any:
 def _on_loopback(ray: Any) -> Any:
     # There is no option for it: Ray takes 127.0.0.1 for a wish to be reachable from elsewhere, but on systems where it
     # supports one machine only.
-    constants = sys.modules[f"{ray.__name__}._private.ray_constants"]
+    constants: Any = sys.modules[f"{ray.__name__}._private.ray_constants"]
     before = constants.ENABLE_RAY_CLUSTER
     constants.ENABLE_RAY_CLUSTER = False
     try:
@@ -71,16 +73,31 @@ def connect(address: str | None, options: dict[str, Any]) -> "Post":
 
 def _start(ray: Any, address: str | None, options: dict[str, Any]) -> None:
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # we handle them
+    is_new = address is None and "address" not in options and "RAY_ADDRESS" not in os.environ
     try:
-        if address is None and "address" not in options and "RAY_ADDRESS" not in os.environ:
-            with _on_loopback(ray):
-                ray.init(**{"include_dashboard": False, "configure_logging": False, **options})
+        if is_new:
+            _start_here(ray, {"include_dashboard": False, "configure_logging": False, **options})
         else:
             ray.init(**({"address": address} if address is not None else {}), **options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:
+        where = "could not be started on this machine" if is_new else f"does not answer at {address!r}"
         raise ConfigurationError(
-            f"No Ray cluster at {address or 'this machine'!r}: {error}. Check the address, and that Ray runs."
+            f"Ray {where}: {describe(error)}. Check the address, and that Ray runs there."
         ) from error
+
+
+def _start_here(ray: Any, options: dict[str, Any]) -> None:
+    with _on_loopback(ray):
+        for left in reversed(range(_STARTS)):
+            try:
+                ray.init(**options)
+            except Exception as error:
+                # Ray gives its processes half a minute, which a busy machine may exceed.
+                if "timed out" not in str(error) or not left:
+                    raise
+                ray.shutdown()
+            else:
+                return
 
 
 def disconnect() -> None:
@@ -266,11 +283,11 @@ class RayRunner(ClusterRunner):
     @staticmethod
     def _has_all_letters(flight: Flight, head: Any) -> bool:
         attempt, count, _ = head
-        return flight.attempt == attempt and flight.letters >= count
+        return bool(flight.attempt == attempt and flight.letters >= count)
 
-    def _tick(self, now: float) -> None:
+    def _tick(self) -> None:
         for flight, head, until in list(self._late.values()):
-            if now > until:
+            if time.monotonic() > until:
                 self._settle(flight, head)
 
     def _settle(self, flight: Flight, head: Any) -> None:
@@ -334,4 +351,3 @@ def run(call: bytes, order: Order, mailbox: Any, *held: bytes) -> tuple[tuple[st
 
     attempt, outcome, stays = perform(call, held, order, send)
     return ((attempt, count, None), outcome) if stays else ((attempt, count, outcome), None)
-

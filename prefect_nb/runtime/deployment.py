@@ -17,7 +17,7 @@ def __getattr__(name: str) -> Any:
 def _read(name: str) -> Any:
     if name == "flow_run_id":
         return flow_run.id
-    return {} if name == "parameters" else None
+    return flow_run.parameters if name == "parameters" else None
 
 
 def __dir__() -> list[str]:

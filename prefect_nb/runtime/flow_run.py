@@ -29,6 +29,10 @@ def _parameters(run: FlowRun) -> dict[str, Any]:
     return context.parameters if context is not None else run.parameters
 
 
+def _nothing(_run: FlowRun) -> None:
+    """What only a run of a server has."""
+
+
 _FACTS: dict[str, tuple[Callable[[FlowRun], Any], Callable[[], Any]]] = {
     "id": (lambda run: str(run.id), lambda: None),
     "name": (lambda run: run.name, lambda: None),
@@ -40,6 +44,9 @@ _FACTS: dict[str, tuple[Callable[[FlowRun], Any], Callable[[], Any]]] = {
     "parent_flow_run_id": (lambda run: _text(run.parent_flow_run_id), lambda: None),
     "parent_deployment_id": (lambda _: None, lambda: None),
     "root_flow_run_id": (lambda run: str(run.root_flow_run_id or run.id), lambda: None),
+    "api_url": (_nothing, lambda: None),
+    "ui_url": (_nothing, lambda: None),
+    "job_variables": (lambda _: {}, lambda: None),
     "scheduled_start_time": (lambda run: run.expected_start_time, lambda: datetime.now(UTC)),
 }
 

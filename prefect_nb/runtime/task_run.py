@@ -12,6 +12,8 @@ _FACTS: dict[str, tuple[Callable[[TaskRunContext], Any], Callable[[], Any]]] = {
     "task_name": (lambda context: context.task.name, lambda: None),
     "parameters": (lambda context: context.parameters, dict),
     "tags": (lambda context: list(context.task_run.tags), list),
+    "api_url": (lambda _: None, lambda: None),
+    "ui_url": (lambda _: None, lambda: None),
     "run_count": (lambda context: context.task_run.run_count, lambda: 0),
 }
 

@@ -78,8 +78,8 @@ def register(*, file: str | None = None, module: str | None = None) -> list[str]
     """
     from pathlib import Path
 
-    from prefect_nb.execution.blocks import Block
     from prefect_nb.execution import loading
+    from prefect_nb.execution.blocks import Block
 
     found = loading._import_file(Path(file)) if file is not None else loading._import_module(module or "")
     classes = [

@@ -3,16 +3,20 @@
 import asyncio
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from prefect_nb.exceptions import InvalidMove, NotResumable, ObjectNotFound
+from prefect_nb.exceptions import InvalidMove, NotResumable, ObjectNotFound, ParameterBindError, ParameterTypeError
+from prefect_nb.execution import pausing, resuming
 from prefect_nb.execution.clock import now_us
 from prefect_nb.flows import Flow
 from prefect_nb.home import Home
+from prefect_nb.model.parameters import parse_cli_parameters
 from prefect_nb.model.runs import FlowRun
+from prefect_nb.model.states import Cancelled
+from prefect_nb.service import pausing as waits
 from prefect_nb.service.history import settled_home
 from prefect_nb.execution.loading import load_flow
 from prefect_nb.service.running import Finished, Watch, execute
@@ -41,6 +45,9 @@ def cancel(run: FlowRun, wait: float = 10.0, reason: str = "Cancelled by request
     now = _reload(home, run)
     if now.is_final:
         raise InvalidMove(f"Flow run {now.name!r} has ended already: it is {now.state_name}.{_next_step(now)}")
+    if pausing.is_suspended(now):
+        resuming.end_suspended(home, now, Cancelled(message=reason))
+        return _reload(home, run)
     home.store.add_request(run.id, "cancel", now_us(), {"reason": reason})
     deadline = time.monotonic() + wait
     while time.monotonic() < deadline:
@@ -51,24 +58,127 @@ def cancel(run: FlowRun, wait: float = 10.0, reason: str = "Cancelled by request
     return _reload(home, run)
 
 
-def resume(run: FlowRun, force: bool = False, watch: Watch = nullcontext) -> Finished:
-    """Go on with a crashed or failed flow run in this process: what its tasks kept is not computed again.
+def pause(run: FlowRun, kind: Literal["pause", "suspend"], wait: float = 10.0) -> FlowRun:
+    """Ask the process that executes a flow run to pause it before its next task run, and wait until that is done.
+
+    Args:
+        run: the flow run.
+        kind: "pause": its process waits; "suspend": its process ends the work on it.
+        wait: seconds to wait. What was asked stays asked when they are over.
+
+    Returns:
+        The run as it is now; not paused if it took longer, or ended first.
+
+    Raises:
+        InvalidMove: it is not running, or is a child flow run that was to be suspended.
+    """
+    home = settled_home()
+    try:
+        waits.request(_reload(home, run), kind)
+    except RuntimeError as error:
+        raise InvalidMove(str(error)) from None
+    deadline = time.monotonic() + wait
+    while time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+        home.reap()
+        now = _reload(home, run)
+        if now.is_final or now.state.is_paused():
+            break
+    return _reload(home, run)
+
+
+class Form(NamedTuple):
+    """What the answer to a paused run must be."""
+
+    description: str | None
+    """A text for whoever answers, in Markdown."""
+    schema: dict[str, Any]
+    """JSON schema of the answer, an object with a property a field."""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The schema of each field, by its name."""
+        return dict(self.schema.get("properties", {}))
+
+    def is_text(self, name: str) -> bool:
+        """Whether a field's value is to be taken as it is typed."""
+        return bool(self.fields.get(name, {}).get("type") == "string")
+
+    def parse(self, texts: Sequence[str]) -> dict[str, Any]:
+        """`name=value` pairs as an answer: JSON, or plain text.
+
+        Raises:
+            ParameterBindError: a pair is none.
+        """
+        try:
+            return parse_cli_parameters(texts, {name: str for name in self.fields if self.is_text(name)})
+        except ValueError as error:
+            raise ParameterBindError(f"{error} An answer is given as --input name=value.") from None
+
+
+def form_of(run: FlowRun) -> Form | None:
+    """The form that a paused run waits for; None where nothing is asked."""
+    keyset = run.state_details.run_input_keyset if run.state_details is not None else None
+    if not run.state.is_paused() or keyset is None:
+        return None
+    inputs = settled_home().store.inputs
+    schema, description = inputs.read(run.id, keyset["schema"]), inputs.read(run.id, keyset["description"])
+    return Form(
+        description.decoded_value if description is not None else None,
+        schema.decoded_value if schema is not None else {},
+    )
+
+
+def waits_in_its_process(run: FlowRun) -> bool:
+    """Whether a run is paused and its process waits for the answer."""
+    return run.state.is_paused() and not pausing.is_suspended(run)
+
+
+def answer(run: FlowRun, run_input: dict[str, Any] | None = None) -> None:
+    """Resume a run that is paused in its process.
+
+    Raises:
+        NotPausedError, FlowPauseTimeout: it is not paused any more.
+        ParameterTypeError: the answer does not fit; the run stays paused.
+    """
+    home = settled_home()
+    now = _reload(home, run)
+    pausing.answer(home, now, _checked(home, now, run_input))
+
+
+def _checked(home: Home, run: FlowRun, run_input: dict[str, Any] | None) -> Any:
+    try:
+        return pausing.check_answer(home, run, run_input)
+    except RuntimeError as error:
+        raise ParameterTypeError(str(error)) from None
+
+
+def resume(
+    run: FlowRun, force: bool = False, watch: Watch = nullcontext, run_input: dict[str, Any] | None = None
+) -> Finished:
+    """Go on with a suspended, crashed or failed flow run here: what its tasks kept is not computed again.
 
     Args:
         run: the flow run.
         force: take it over although its process lives; that process can write nothing more of it.
         watch: shows the progress.
+        run_input: the answer that a suspended run waits for.
 
     Raises:
         NotResumable: it completed, is still running, or its code cannot be found.
         RecoveryLimit: it crashed too often without getting further; it is Failed now.
         ObjectNotFound, ScriptError, MissingFlowError, NotebookError: its code is gone, broken, or another one now.
         Fenced: a third process has taken it over.
+        ParameterTypeError: the answer does not fit; the run stays suspended.
     """
+    home = settled_home()
+    now = _reload(home, run)
+    if pausing.is_suspended(now):
+        _checked(home, now, run_input)
 
     def start(flow: Flow[..., Any], began: Callable[[UUID], None]) -> Any:
         began(run.id)
-        outcome = flow.resume(run.id, return_state=True, force=force)
+        outcome = flow.resume(run.id, run_input=run_input, return_state=True, force=force)
         return asyncio.run(outcome) if inspect.iscoroutine(outcome) else outcome
 
     return execute(flow_of(run), start, watch)

@@ -273,7 +273,7 @@ def _resume(flow_run_id: UUID, run_input: dict[str, Any] | None) -> None:
 def _finished(outcome: Any) -> State[Any]:
     """The outcome of a flow's call, an async flow's awaited."""
     if inspect.iscoroutine(outcome):
-        return asyncio.run(outcome)  # type: ignore[no-any-return]
+        return asyncio.run(outcome)
     return outcome  # type: ignore[no-any-return]
 
 

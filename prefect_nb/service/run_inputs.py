@@ -10,7 +10,7 @@ from inspect import isclass
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast, get_origin
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model
+from pydantic import BaseModel, ConfigDict, PrivateAttr, create_model
 from pydantic_core import to_json
 
 from prefect_nb.exceptions import ObjectNotFound
@@ -128,7 +128,10 @@ class BaseRunInput(BaseModel):
         """This form with a text above it (Markdown) and with its fields filled in."""
         fields: dict[str, Any] = {}
         for name, value in kwargs.items():
-            field = copy.copy(cls.model_fields[name]) if name in cls.model_fields else Field(annotation=type(value))
+            if name not in cls.model_fields:
+                fields[name] = (type(value), value)
+                continue
+            field = copy.copy(cls.model_fields[name])
             field.default, field.default_factory = value, None
             fields[name] = (field.annotation, field)
         model = cast("type[Self]", create_model(cls.__name__, __base__=cls, **fields))
@@ -290,7 +293,7 @@ class GetInputHandler(Generic[T]):
 
     def filter_for_inputs_sync(self) -> list[FlowRunInput]:
         """What has been sent and not been received."""
-        return Home.current().store.inputs.list(self.flow_run_id, self.key_prefix, 1, self.exclude_keys)
+        return Home.current().store.inputs.find(self.flow_run_id, self.key_prefix, 1, self.exclude_keys)
 
     async def filter_for_inputs(self) -> list[FlowRunInput]:
         """What has been sent and not been received."""
@@ -440,7 +443,7 @@ def filter_flow_run_input(
 ) -> list[FlowRunInput]:
     """A flow run's values whose keys begin with the prefix, oldest first."""
     receiver = ensure_flow_run_id(flow_run_id)
-    return Home.current().store.inputs.list(receiver, key_prefix, limit, exclude_keys or ())
+    return Home.current().store.inputs.find(receiver, key_prefix, limit, exclude_keys or ())
 
 
 @dual()
@@ -496,9 +499,7 @@ def _put(
         raise ValueError(f"The key {key!r} must only contain lowercase letters, numbers, and dashes.")
     receiver = ensure_flow_run_id(flow_run_id)
     home = Home.current()
-    context = current_flow.get()
-    if context is None or context.flow_run.id != receiver:
-        home.ledger.commit()  # the receiver may have been started a moment ago
+    home.ledger.commit()  # the receiver may have been started a moment ago
     item = FlowRunInput(
         id=new_id(),
         flow_run_id=receiver,

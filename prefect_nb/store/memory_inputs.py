@@ -37,7 +37,7 @@ class MemoryInputs:
         """The input of that key."""
         return self._inputs.get((flow_run_id, key))
 
-    def list(
+    def find(
         self, flow_run_id: UUID, prefix: str, limit: int | None = None, exclude: Collection[str] = ()
     ) -> list[FlowRunInput]:
         """The inputs whose keys begin with the prefix, oldest first."""

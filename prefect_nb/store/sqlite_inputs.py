@@ -39,7 +39,7 @@ class SqliteInputs:
         found = self._inputs("flow_run_id = ? AND key = ?", flow_run_id.bytes, key)
         return found[0] if found else None
 
-    def list(
+    def find(
         self, flow_run_id: UUID, prefix: str, limit: int | None = None, exclude: Collection[str] = ()
     ) -> list[FlowRunInput]:
         """The inputs whose keys begin with the prefix, oldest first."""
@@ -78,7 +78,7 @@ class SqliteInputs:
         with self._database.reading() as connection:
             return frozenset(key for (key,) in connection.execute(sql, (flow_run_id.bytes,)))
 
-    def _inputs(self, where: str, *values: object) -> "list[FlowRunInput]":
+    def _inputs(self, where: str, *values: object) -> list[FlowRunInput]:
         with self._database.reading() as connection:
             rows = connection.execute(f"SELECT {_INPUT} FROM run_input WHERE {where} ORDER BY cursor", values)
             return [_input(row) for row in rows]

@@ -32,7 +32,7 @@ class Warehouse(Block):
 
     url: str
     login: Login
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     tokens: SecretDict | None = None
 
     def block_initialization(self) -> None:

@@ -158,7 +158,7 @@ class TestSources:
             assert retries() == 0
 
     def test_a_dotenv_of_the_checkout_is_ignored(self, project):
-        project(".env", "OTHER=1\nexport PREFECT_NB_TASK_DEFAULT_RETRIES=9\nPREFECT_NB_HOME=/tmp/theirs\n")
+        project(".env", "OTHER=1\nexport PREFECT_NB_TASK_DEFAULT_RETRIES=9\nPREFECT_NB_HOME=theirs\n")
         with pytest.warns(UserWarning, match="PREFECT_NB_HOME, PREFECT_NB_TASK_DEFAULT_RETRIES in .*.env is ignored"):
             assert retries() == 0
 

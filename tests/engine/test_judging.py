@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_nb.engine import commands as c
-from prefect_nb.engine.flow_run import judge_return
+from prefect_nb.engine.judging import judge_return
 from prefect_nb.engine.task_run import describe, failed_attempts, interruption, judge_task
 from prefect_nb.exceptions import RunCancelled
 from prefect_nb.model.events import StateRecorded
@@ -72,7 +72,7 @@ def test_an_exception_without_words_is_named() -> None:
 @given(st.lists(st.sampled_from([Completed, Failed, Cancelled, Crashed, Pending, Running]), min_size=1, max_size=5))
 def test_a_flow_that_returns_states_completed_only_if_all_did(makes: Sequence[Any]) -> None:
     states: list[State[Any]] = [make() for make in makes]
-    final = judge_return(states, states)
+    final = judge_return(states)
     types = {state.type for state in states}
     assert final.type in TERMINAL_STATES
     assert (final.type is StateType.COMPLETED) is (types == {StateType.COMPLETED})
@@ -82,7 +82,7 @@ def test_a_flow_that_returns_states_completed_only_if_all_did(makes: Sequence[An
 
 @given(st.one_of(st.integers(), st.text(), st.lists(st.integers()), st.none()))
 def test_a_flow_that_returns_plain_data_completed(value: Any) -> None:
-    final = judge_return(value, None)
+    final = judge_return(value)
     assert (final.type, final.data) == (StateType.COMPLETED, value)
 
 

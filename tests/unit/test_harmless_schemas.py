@@ -4,7 +4,6 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pytest
@@ -26,14 +25,14 @@ def _audit(event: str, arguments: Any) -> None:
 
 
 @pytest.fixture
-def connections() -> Iterator[list[Any]]:
+def connections() -> list[Any]:
     """Every attempt to reach another machine."""
     global _hooked
     if not _hooked:
         sys.addaudithook(_audit)
         _hooked = True
     _connections.clear()
-    yield _connections
+    return _connections
 
 
 class Remote(BaseModel):
@@ -84,7 +83,7 @@ def test_a_value_that_refers_to_itself():
     loop: dict[str, Any] = {}
     loop["children"] = [loop]
 
-    with pytest.raises(ParameterTypeError, match="[Rr]ecurs"):
+    with pytest.raises(ParameterTypeError, match=r"[Rr]ecurs"):
         validate(body, {"tree": loop})
 
 
@@ -115,7 +114,7 @@ class Thing:
     ],
 )  # fmt: skip
 def test_what_a_template_may_not_do(template: str):
-    with pytest.raises(ValueError, match="A name's template may not"):
+    with pytest.raises(ValueError, match=r"A name's template may not"):
         templated_name(template, {"x": Thing(), "n": 5, "w": 10**8}, "task_run_name")
 
 
