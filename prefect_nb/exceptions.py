@@ -145,6 +145,9 @@ class StorageFull(PrefectException):
 class StoreDamaged(PrefectException):
     """The database file is damaged, or is no database of prefect_nb."""
 
+    run_ids: frozenset[Any] = frozenset()
+    """The runs whose rows are damaged, where the rest of the file is not."""
+
 
 class SecretKeyError(PrefectException):
     """The key that secrets are encrypted with is missing, is not private, or is another one."""

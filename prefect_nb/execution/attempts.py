@@ -10,7 +10,7 @@ from prefect_nb.execution import keeping, key_waits, keys, logs
 from prefect_nb.execution.steps import Steps, blocking
 from prefect_nb.execution.transaction_modes import CommitMode, IsolationLevel, TransactionState
 from prefect_nb.execution.transactions import BaseTransaction, Transaction, active
-from prefect_nb.model.states import State
+from prefect_nb.model.states import State, StateType
 
 if TYPE_CHECKING:
     from prefect_nb.execution.shapes import RecordingTask
@@ -78,15 +78,48 @@ class AttemptTransaction(ImplicitTransaction):
 
 
 class _Memo:
-    """What rolling a completed run back takes."""
+    """What rolling a completed run back takes. For one without hooks it stands for the run's transaction as well."""
 
-    __slots__ = ("cache_key", "flow", "home", "id", "key_held", "key_parts", "ledger", "lock", "run", "scope", "task")
+    __slots__ = (
+        "_adopted_by", "cache_key", "flow", "home", "id", "key_held", "key_parts", "ledger", "lock", "run", "scope",
+        "state", "task",
+    )  # fmt: skip
 
     def __init__(self, execution: RecordingTask) -> None:
         self.id, self.run, self.task, self.lock = execution.id, execution.run, execution.task, execution.lock
         self.home, self.ledger, self.scope = execution.home, execution.ledger, execution.scope
         self.cache_key, self.flow = execution.cache_key, execution.flow
-        self.key_held = self.key_parts = None
+        self.key_held = self.key_parts = self._adopted_by = None
+        self.state = TransactionState.STAGED
+
+    def _committing(self) -> Steps[bool]:
+        self.state = TransactionState.COMMITTED
+        yield from ()
+        return True
+
+    def _rolling_back(self) -> Steps[bool]:
+        if self.state is TransactionState.STAGED:
+            self.state = TransactionState.ROLLED_BACK
+            keeping.take_back(self)  # type: ignore[arg-type]
+        yield from ()
+        return True
+
+
+def settled(execution: RecordingTask, state: State[Any]) -> bool:
+    """Whether nothing has to be called, awaited or kept as the run has ended in this state. Nearly always so."""
+    around, own = execution.enclosing, execution.transaction
+    if state.type is not StateType.COMPLETED:
+        return own is None and (around is None or around.implicit)
+    if own is not None or execution.task.on_commit_hooks or execution.task.on_rollback_hooks:
+        return False
+    if around is None:
+        return True
+    if not around.implicit or around.defers:
+        return False
+    memo: Any = _Memo(execution)
+    if state.name != "Cached" and around.adopt(memo) is TransactionState.ROLLED_BACK:
+        keeping.take_back(memo)
+    return True
 
 
 def ended(execution: RecordingTask, state: State[Any]) -> Steps[None]:
@@ -100,12 +133,12 @@ def ended(execution: RecordingTask, state: State[Any]) -> Steps[None]:
         return
     if state.name == "Cached":
         return
+    task = execution.task
     transaction = execution.transaction or AttemptTransaction(execution)
     if transaction.has_ended:
         return
     execution.transaction = transaction
     transaction.has_ended = True
-    task = execution.task
     transaction.stage(execution.returned, task.on_rollback_hooks, task.on_commit_hooks)
     if around is not None and not around.defers:
         transaction.let_go()

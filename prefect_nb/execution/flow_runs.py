@@ -33,6 +33,7 @@ from prefect_nb.execution.generated import Items
 from prefect_nb.execution.ids import new_id
 from prefect_nb.execution.kept import KeptResult
 from prefect_nb.execution.recorder import created, moved, stamp
+from prefect_nb.execution.same_path import RecordedPath
 from prefect_nb.execution.scope import Scope
 from prefect_nb.interfaces import Entry, Request, RunQuery
 from prefect_nb.model.runs import FlowRun, TaskRun
@@ -95,6 +96,7 @@ class FlowExecution:
         self.collected = False
         """Whether the body returned a collection: its caller gets it, whatever the states in it say of the run."""
         self.pause: Pause | None = None
+        self.watches_path = self.resumed and scope.durable
         self.proposed: State[Any] | None = None
         self.proposed_at = 0
         self.lock = threading.Lock()
@@ -342,6 +344,10 @@ class FlowExecution:
         return self.settle(items.outcome)
 
     def _enter(self) -> tuple[Any, ...]:
+        if self.watches_path:
+            self.watches_path = False
+            if self.scope.again is None:
+                self.scope.path = RecordedPath(self.run, self.scope.previous, not self.flow.isasync)
         outer = current_task.get()
         # What the task run's body calls by way of this flow is part of its transaction, too.
         around = transactions.active.set(transactions.get_transaction()) if outer is not None else None

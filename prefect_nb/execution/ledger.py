@@ -5,18 +5,22 @@ Laws:
 2. Observers see only what is committed.
 3. `commit()` returns when everything appended before it is durable, or raises why it is not.
 4. When the disk refuses a batch, the batch is kept and tried again; nothing appended is dropped while the process lives.
+5. A run whose rows are damaged keeps nobody else waiting: what was appended of it is set aside and tried again.
+6. A log line never blocks: when too many wait, those for debugging go first. What went is counted and said in the log.
 """
 
 import logging
 import threading
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from msgspec.structs import replace
 
-from prefect_nb.exceptions import Fenced, StorageFull, StoreUnavailable
+from prefect_nb.exceptions import Fenced, StorageFull, StoreDamaged, StoreUnavailable
+from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.secrets import without_secrets
 from prefect_nb.interfaces import CacheEntry, Entry, KeyParts, LogLine, MetricPoint, Observer, Store
 from prefect_nb.model import redaction
@@ -24,7 +28,9 @@ from prefect_nb.model import redaction
 logger = logging.getLogger("prefect_nb.ledger")
 
 _RETRY_SECONDS = 0.5
+_ASIDE_SECONDS = 5.0
 _LOG_QUEUE = 10_000
+_MAKE_ROOM = 1_000
 _BACKLOG = 50_000
 _TAKEN_OVER = "Flow run {} was taken over by another process; nothing more of it is written here."
 
@@ -57,7 +63,12 @@ class Ledger:
 
     def _begin(self) -> None:
         self._queue: deque[Item] = deque()
-        self._logs: deque[LogLine] = deque(maxlen=_LOG_QUEUE)
+        self._logs: deque[LogLine] = deque()
+        self._logs_guard = threading.RLock()  # a signal handler may log, too
+        self._lost_lines: Counter[tuple[UUID | None, UUID | None]] = Counter()
+        self._aside: dict[UUID, list[Item]] = {}
+        self._aside_error: dict[UUID, StoreUnavailable] = {}
+        self._aside_at = 0.0
         self._points: deque[MetricPoint] = deque()
         self._wake = threading.Event()
         self._urgent = threading.Event()
@@ -137,17 +148,33 @@ class Ledger:
     def log(self, line: LogLine | MetricPoint) -> None:
         """Have this log line or metric written soon.
 
-        A line never blocks: when 10,000 wait, the oldest goes. A metric waits when tens of thousands are ahead of it.
+        A line never blocks: when 10,000 wait, those for debugging go, then the oldest. A metric waits when tens of
+        thousands are ahead of it.
         """
         if type(line) is MetricPoint:
             self._points.append(line)
         else:
-            self._logs.append(line)  # type: ignore[arg-type]
+            with self._logs_guard:
+                if len(self._logs) >= _LOG_QUEUE:
+                    self._make_room()
+                self._logs.append(line)  # type: ignore[arg-type]
         if not self._wake.is_set():
             self._notify()
         if len(self._points) > _BACKLOG:
             self._space.clear()
             self._space.wait(1.0)
+
+    def _make_room(self) -> None:
+        """Drop what is least missed of the lines that wait. The caller has their guard."""
+        waiting = self._logs
+        kept = [line for line in waiting if line.level > logging.DEBUG]
+        spare = len(waiting) - len(kept)
+        if spare < _MAKE_ROOM:
+            del kept[: _MAKE_ROOM - spare]
+        self._lost_lines += Counter((line.flow_run_id, line.task_run_id) for line in waiting)
+        self._lost_lines -= Counter((line.flow_run_id, line.task_run_id) for line in kept)
+        waiting.clear()
+        waiting.extend(kept)
 
     def commit(self, timeout: float | None = None, flow_run_id: UUID | None = None) -> None:
         """Wait until everything appended so far is durable.
@@ -158,7 +185,8 @@ class Ledger:
 
         Raises:
             Fenced: another process has taken that flow run over; what was appended of it may not have been written.
-            StorageFull, StoreUnavailable: it could not be written; the ledger goes on trying.
+            StorageFull, StoreUnavailable: it could not be written, or something of that flow run could not, as its rows
+                are damaged; the ledger goes on trying.
             TimeoutError: not within `timeout` seconds.
         """
         barrier = _Barrier()
@@ -171,6 +199,8 @@ class Ledger:
             raise barrier.error
         if self.fenced and flow_run_id in self.fenced:
             raise Fenced(_TAKEN_OVER.format(flow_run_id))
+        if self._aside_error and flow_run_id in self._aside_error:
+            raise self._aside_error[flow_run_id]  # type: ignore[index]
 
     def close(self) -> None:
         """Write everything and stop. Raises what `commit` raises when that cannot be done."""
@@ -178,7 +208,10 @@ class Ledger:
             self._closing = True
             return
         try:
+            self._aside_at = 0.0
             self.commit(timeout=30)
+            for error in list(self._aside_error.values()):
+                raise error
         finally:
             self._closing = True
             self._wake.set()
@@ -204,6 +237,8 @@ class Ledger:
             self._wake.clear()
             self._urgent.clear()
             queue = self._queue
+            if self._aside and time.monotonic() >= self._aside_at:
+                held += self._taken_up_again()
             held += [queue.popleft() for _ in range(len(queue))]
             if self._points:
                 # Before the events, so that whoever sees a run's end has seen all its metrics.
@@ -213,6 +248,13 @@ class Ledger:
             self._write_logs()
             if self._closing and not (self._queue or self._logs or self._points):
                 return
+
+    def _taken_up_again(self) -> list[Item]:
+        """What was set aside, to be tried once more: somebody may have mended the rows."""
+        items = [item for aside in self._aside.values() for item in aside]
+        self._aside.clear()
+        self._aside_error.clear()
+        return items
 
     def _write(self, items: list[Item]) -> list[Item]:
         """Commit a batch; returns what has to be tried again."""
@@ -236,6 +278,10 @@ class Ledger:
             try:
                 fenced = self._store.write(entries, dict(self._epochs), caches, parts)
             except Exception as error:
+                if isinstance(error, StoreDamaged) and error.run_ids:
+                    rest = self._set_aside(error, items)
+                    if len(rest) < len(items):
+                        return self._write(rest)
                 return self._refused(error, items, barriers)
         if self.failure is not None:
             logger.warning("The history is written again.")
@@ -249,6 +295,27 @@ class Ledger:
             barrier.done.set()
         self._publish([entry for entry in entries if entry.flow_run_id not in fenced] if fenced else entries)
         return []
+
+    def _set_aside(self, error: StoreDamaged, items: list[Item]) -> list[Item]:
+        """Put what concerns these damaged runs where it keeps nobody waiting; returns the rest."""
+        rest: list[Item] = []
+        flow_run_of: dict[UUID, UUID | None] = {}
+        for item in items:
+            entry = item[0] if type(item) is tuple else item
+            if type(entry) is Entry:
+                flow_run_of[entry.run.id] = entry.flow_run_id
+            run_id = entry.run.id if type(entry) is Entry else getattr(entry, "task_run_id", None)
+            if run_id is None or run_id not in error.run_ids:
+                rest.append(item)
+                continue
+            if run_id not in self._aside_error:
+                logger.error("%s What comes of it waits; the rest of the history is written.", error)
+            self._aside.setdefault(run_id, []).append(item)
+            for id in (run_id, flow_run_of.get(run_id)):
+                if id is not None:
+                    self._aside_error[id] = StoreUnavailable(str(error))
+        self._aside_at = time.monotonic() + _ASIDE_SECONDS
+        return rest
 
     def _refused(self, error: Exception, items: list[Item], barriers: list[_Barrier]) -> list[Item]:
         if not isinstance(error, StorageFull | StoreUnavailable):
@@ -292,8 +359,11 @@ class Ledger:
     def _write_logs(self) -> None:
         if not self._logs:
             return
-        logs = self._logs
-        lines = [logs.popleft() for _ in range(len(logs))]
+        with self._logs_guard:
+            lines = list(self._logs)
+            self._logs.clear()
+            lost, self._lost_lines = self._lost_lines, Counter()
+        lines += [_of_lost_lines(count, *ids) for ids, count in lost.items()]
         if redaction.known:
             # Lines from other processes, which may not know what is secret here.
             lines = [replace(line, message=redaction.redact_known(line.message)) for line in lines]
@@ -301,3 +371,9 @@ class Ledger:
             self._store.write_logs(lines)
         except Exception as error:
             logger.warning("%d log lines could not be kept: %s", len(lines), error)
+
+
+def _of_lost_lines(count: int, flow_run_id: UUID | None, task_run_id: UUID | None) -> LogLine:
+    lines = "line of this log was" if count == 1 else "lines of this log were"
+    message = f"{count:,} {lines} dropped: more came than could be written."
+    return LogLine(now_us(), logging.WARNING, logger.name, message, flow_run_id, task_run_id)

@@ -214,7 +214,7 @@ class TaskExecution:
         match command:
             case c.Record(state):
                 self.record(state)
-                if state.is_final() and self.transacts:
+                if state.is_final() and self.transacts and not attempts.settled(self, state):
                     await awaiting(attempts.ended(self, state))
                 return state
             case c.CallBody():
@@ -317,7 +317,7 @@ class TaskExecution:
     def record_here(self, state: State[Any]) -> State[Any]:
         """Record a state; if it is final, the run's transaction ends, too."""
         self.record(state)
-        if state.is_final() and self.transacts:
+        if state.is_final() and self.transacts and not attempts.settled(self, state):
             blocking(attempts.ended(self, state))
         return state
 

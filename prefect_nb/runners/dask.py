@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 10.0
 FETCH_SECONDS = 300.0
 _BATCH = 64
+_CUT_OFF = "The connection to the Dask scheduler was lost."
 
 # No pages for anybody, and only as much of old letters as Dask insists on.
 _QUIET = {
@@ -207,8 +208,20 @@ class DaskRunner(ClusterRunner):
             self._gather()
 
     def _tick(self) -> None:
-        if self._come:
+        if self._is_cut_off():  # and then nobody is called back
+            for flight in list(self._flights.values()):
+                self._crashed(flight, _CUT_OFF)
+        elif self._come:
             self._gather()
+
+    def _is_cut_off(self) -> bool:
+        return self.client.status in ("closing", "closed")
+
+    def _again(self, flight: Flight, why: str) -> None:
+        if self._is_cut_off():
+            self._crashed(flight, _CUT_OFF)
+        else:
+            super()._again(flight, why)
 
     def _gather(self) -> None:
         come, self._come = self._come, []
@@ -255,7 +268,8 @@ class DaskRunner(ClusterRunner):
 
     def _release(self) -> None:
         self._shared.clear()
-        self.client.unsubscribe_topic(self._topic)
+        with contextlib.suppress(Exception):  # the connection may be lost
+            self.client.unsubscribe_topic(self._topic)
         self._release_cluster(self._left_behind)
 
 

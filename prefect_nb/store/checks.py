@@ -84,7 +84,8 @@ def folded(connection: sqlite3.Connection, run_id: UUID) -> Run | None:
 
 def out_of_step(database: Database, runs: Iterable[Run]) -> StoreDamaged:
     """Why these runs take no more events: the rows of some count others than there are."""
-    names = []
+    names: list[str] = []
+    ids: set[UUID] = set()
     with database.reading() as connection:
         for run in {run.id: run for run in runs}.values():
             table = "task_run" if isinstance(run, TaskRun) else "flow_run"
@@ -94,10 +95,13 @@ def out_of_step(database: Database, runs: Iterable[Run]) -> StoreDamaged:
             ).fetchone()
             if (row or 0) != events:
                 names.append(f"{run.name!r} ({run.id})")
-    return StoreDamaged(
+                ids.add(run.id)
+    error = StoreDamaged(
         f"{database.path}: the row of {', '.join(names) or 'a run'} is not what its events say; nothing was written. "
         "`prefect-nb doctor --mend` writes it again from its events."
     )
+    error.run_ids = frozenset(ids)
+    return error
 
 
 @contextmanager

@@ -108,7 +108,7 @@ def test_a_task_that_kills_every_worker_crashes(runner: TaskRunner, tmp_path: Pa
     assert len(deaths.read_text()) == TRIES
 
 
-def test_retries_are_for_what_the_task_raises(runner: TaskRunner, tmp_path: Path) -> None:
+def test_retries_are_for_what_the_task_raises(dask_cluster: Any, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
 
     @task(retries=1)
@@ -121,13 +121,39 @@ def test_retries_are_for_what_the_task_raises(runner: TaskRunner, tmp_path: Path
             os._exit(3)
         return "done"
 
-    @flow(task_runner=runner)
+    @flow(task_runner=DaskTaskRunner(cluster=dask_cluster))
     def f() -> dict[str, Any]:
         return {"result": fail_then_die_then_succeed.submit().result()}
 
     assert f() == {"result": "done"}
     (run,) = task_runs()
     assert states(run) == ["Pending", "Running", "Retrying", "Completed"]
+
+
+def test_tasks_of_a_scheduler_that_goes_crash(tmp_path: Path) -> None:
+    from prefect_nb.runners.dask import local_cluster
+
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+
+    @task
+    def hold() -> str:
+        return gate.read_text()
+
+    with local_cluster(n_workers=1) as cluster:
+
+        @flow(task_runner=DaskTaskRunner(address=cluster.scheduler_address, client_kwargs={"timeout": 1}))
+        def f() -> dict[str, Any]:
+            futures = [hold.submit(), hold.submit()]
+            cluster.close()
+            for future in futures:
+                future.wait()
+            return {"states": [future.state for future in futures]}
+
+        states = f()["states"]
+
+    assert [state.type.value for state in states] == ["CRASHED", "CRASHED"]
+    assert {state.message for state in states} == {"The connection to the Dask scheduler was lost."}
 
 
 # ----------------------------------------------------------------------------------------- values that were on a worker
