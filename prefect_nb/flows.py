@@ -237,7 +237,8 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
         home.reap()
         run, previous = resuming.take_over(home, flow_run_id, force, run_input)
         parameters = {**self.signature.defaults, **self._loadable(home, run)}
-        return self._run(home, run, parameters, None, None, None, return_state, None, previous=previous)
+        parent, stand_in = resuming.place_in_notebook(home, run)
+        return self._run(home, run, parameters, parent, stand_in, None, return_state, None, previous=previous)
 
     def _go_on(self, begin: Callable[[Home], Begun], return_state: bool) -> Any:
         home = Home.current()

@@ -44,6 +44,7 @@ DATABASE = "prefect_nb.db"
 CRASH_MESSAGE = "The process that executed this run has ended."
 _REAP_SECONDS = 1.0
 _LOCK_CHECK_SECONDS = 5.0
+_LINGER_SECONDS = 1.0
 
 
 class Home:
@@ -314,7 +315,10 @@ class Home:
     def _take_requests(self, live: dict[UUID, Scope]) -> None:
         for request in self.store.open_requests(list(live)):
             if request.kind == "cancel":
-                live[request.flow_run_id].stop(str(request.details.get("reason") or "Cancelled by request."))
+                scope = live[request.flow_run_id]
+                scope.stop(str(request.details.get("reason") or "Cancelled by request."))
+                if scope.on_linger is not None:
+                    timeouts.call_later(_LINGER_SECONDS, scope.on_linger)
                 self.store.settle_request(request.id, "taken")
             elif request.kind in ("pause", "suspend"):
                 live[request.flow_run_id].wish(request)

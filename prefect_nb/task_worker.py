@@ -6,10 +6,6 @@ executes it. As many workers as you like may serve one task; each run is execute
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 from prefect_nb.execution import deferred
@@ -44,19 +40,4 @@ def serve(
     Raises:
         ConfigurationError: no task was given, or something else than a task.
     """
-    worker = TaskWorker(*tasks, limit=limit)
-    if threading.current_thread() is not threading.main_thread():
-        worker.start(timeout)
-        return
-
-    def stop(_signum: int, _frame: FrameType | None) -> None:
-        worker.stop()
-
-    before: list[tuple[int, Callable[[int, FrameType | None], Any] | int | None]] = [
-        (number, signal.signal(number, stop)) for number in (signal.SIGTERM, signal.SIGINT)
-    ]
-    try:
-        worker.start(timeout)
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
+    deferred.serve(Home.current(), tasks, limit, timeout)

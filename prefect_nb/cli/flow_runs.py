@@ -111,7 +111,7 @@ def cancel(run: str, wait: float, output: str) -> int:
     """
     from prefect_nb.service import control
 
-    now = control.cancel(history.find_flow_run(run), wait)
+    now = control.cancel(history.find_flow_run(run, settled=False), wait)
     if output == "json":
         as_json(run_document(now))
     elif now.is_final:

@@ -4,7 +4,9 @@ import click
 
 from prefect_nb.cli.errors import OK
 from prefect_nb.cli.group import Group
+from prefect_nb.execution import deferred
 from prefect_nb.execution.loading import load_tasks
+from prefect_nb.home import Home
 
 
 @click.group(cls=Group)
@@ -28,9 +30,7 @@ def serve(entrypoints: tuple[str, ...], limit: int, timeout: float | None) -> in
       prefect-nb task serve mail.py:send --limit 4
       prefect-nb task serve mail.py reports.py:render
     """
-    from prefect_nb.task_worker import serve as serve_tasks
-
     tasks = [found for entrypoint in entrypoints for found in load_tasks(entrypoint)]
     click.echo(f"Serving {', '.join(repr(one.name) for one in tasks)}. Ctrl-C ends it.")
-    serve_tasks(*tasks, limit=limit, timeout=timeout)
+    deferred.serve(Home.current(), tasks, limit, timeout)
     return OK

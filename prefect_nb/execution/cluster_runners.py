@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 _LOOPBACK = ("127.", "localhost", "[::1]", "::1")
 
 
-def _require(module: str, extra: str) -> None:
+def _require(module: str, install: str) -> None:
     if importlib.util.find_spec(module) is None:
-        raise ConfigurationError(f"{module!r} is not installed. Install it with: pip install 'prefect-nb[{extra}]'")
+        raise ConfigurationError(f"{module!r} is not installed. Install it with: pip install {install}")
 
 
 class DaskTaskRunner(TaskRunner):
@@ -64,7 +64,7 @@ class DaskTaskRunner(TaskRunner):
         performance_report_path: str | None = None,
     ) -> None:
         super().__init__()
-        _require("distributed", "dask")
+        _require("distributed", "'prefect-nb[dask]'")
         if address and (cluster or cluster_class or cluster_kwargs or adapt_kwargs):
             raise ValueError(
                 "Cannot specify `address` and `cluster`/`cluster_class`/`cluster_kwargs`/`adapt_kwargs`: "
@@ -76,7 +76,7 @@ class DaskTaskRunner(TaskRunner):
             if options and "asynchronous" in options:
                 raise ValueError(f"`{name}` cannot set `asynchronous`: prefect_nb decides on that.")
         if performance_report_path is not None:
-            _require("bokeh", "dask")
+            _require("bokeh", "bokeh")
         if isinstance(cluster_class, str):
             _named(cluster_class)
         self.cluster = cluster
@@ -241,7 +241,7 @@ class RayTaskRunner(TaskRunner):
 
     def __init__(self, address: str | None = None, init_kwargs: dict[str, Any] | None = None) -> None:
         super().__init__()
-        _require("ray", "ray")
+        _require("ray", "'prefect-nb[ray]'")
         self.address = address
         self.init_kwargs = dict(init_kwargs or {})
 

@@ -8,10 +8,12 @@ always kept, because whoever asked for it is as a rule another process.
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import FrameType
 from typing import Any
 from uuid import UUID
 
@@ -272,3 +274,25 @@ class TaskWorker:
         logger.error("Task run %r: %s", run.name, why)
         moved(self.home.ledger, run, Crashed(message=why), None)
         self.home.ledger.commit()
+
+
+def serve(home: Surroundings, tasks: Sequence[Any], limit: int | None = 10, timeout: float | None = None) -> None:
+    """Execute deferred runs of these tasks until SIGTERM, Ctrl-C, or for `timeout` seconds; what runs comes to its end.
+
+    Raises:
+        ConfigurationError: as `TaskWorker`.
+    """
+    worker = TaskWorker(home, tasks, limit)
+    if threading.current_thread() is not threading.main_thread():
+        worker.start(timeout)
+        return
+
+    def stop(_signum: int, _frame: FrameType | None) -> None:
+        worker.stop()
+
+    before = [(number, signal.signal(number, stop)) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        worker.start(timeout)
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)

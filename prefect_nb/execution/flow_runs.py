@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from prefect_nb.engine.judging import judge_return
 from prefect_nb.exceptions import (
     CancelledRun,
     ConfigurationError,
+    Fenced,
     FlowRunTimeoutError,
     ParameterTypeError,
     Pause,
@@ -37,7 +38,7 @@ from prefect_nb.execution.same_path import RecordedPath
 from prefect_nb.execution.scope import Scope
 from prefect_nb.interfaces import Entry, Request, RunQuery
 from prefect_nb.model.runs import FlowRun, TaskRun
-from prefect_nb.model.states import TERMINAL_STATES, Failed, State, StateType, Suspended
+from prefect_nb.model.states import TERMINAL_STATES, Cancelling, Failed, State, StateType, Suspended
 
 if TYPE_CHECKING:
     from prefect_nb.execution.shapes import Surroundings
@@ -84,6 +85,7 @@ class FlowExecution:
         if flow.result_serializer is not None:
             scope.result_serializer = flow.result_serializer
         scope.on_wish = self.carry_out
+        scope.on_linger = self.linger
         self.parent = parent
         self.wait_for = wait_for
         self.dummy = parent_task_run
@@ -100,6 +102,7 @@ class FlowExecution:
         self.proposed: State[Any] | None = None
         self.proposed_at = 0
         self.lock = threading.Lock()
+        self.in_body = False
         wanted = flow.log_prints
         if wanted is None:
             inherited = logs.log_prints.get() if parent is not None else home.settings.logging_log_prints
@@ -289,6 +292,7 @@ class FlowExecution:
         """Call the sync body on this thread."""
         args, kwargs = self.flow.signature.call_args(self.parameters)
         tokens = self._enter()
+        self.in_body = True
         try:
             with interrupts.stoppable(self.scope):
                 stopped = self.stopped()
@@ -307,6 +311,7 @@ class FlowExecution:
         """Await the async body on this loop."""
         args, kwargs = self.flow.signature.call_args(self.parameters)
         tokens = self._enter()
+        self.in_body = True
         try:
             with interrupts.stoppable_task(self.scope):
                 stopped = self.stopped()
@@ -370,6 +375,11 @@ class FlowExecution:
 
     def settle(self, outcome: c.Outcome) -> c.Outcome:
         """What came out of the body, seen with what is known of the run."""
+        with self.lock:
+            self.in_body = False
+            is_cancelling = self.run.state_type is StateType.CANCELLING
+        if is_cancelling and type(outcome) is c.Returned:
+            return c.Stopped(None, self.scope.reason)
         if type(outcome) is c.Returned:
             self.returned = outcome.value
         elif type(outcome) is c.Interrupted:
@@ -382,6 +392,14 @@ class FlowExecution:
         if self.scope.stopping and type(outcome) is not c.Returned:
             return c.Stopped(None, self.scope.reason)
         return outcome
+
+    def linger(self) -> None:
+        """The run was to stop some time ago. If its body has not ended, say so; from then on it can only be Cancelled."""
+        with self.lock:
+            if self.in_body and self.run.state_type is StateType.RUNNING:
+                reason = f"{self.scope.reason} The code it is in has not come to an end yet."
+                with suppress(Fenced):
+                    moved(self.ledger, self.run, Cancelling(message=reason), self.run.id, holder=self)
 
     def conclude(self, value: Any) -> State[Any]:
         """The final state that the body's return value means; every child has ended."""

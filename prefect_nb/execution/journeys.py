@@ -66,6 +66,9 @@ class Journey:
         """On a thread of the runner."""
         if type(item) is remote.TakenUp:
             self._taken_up(item)
+        elif type(item) is remote.ConsoleLine:
+            if logs.show_on_console:
+                self._pumped.context.copy().run(logs.show, item.text, item.level)
         else:
             self._pumped.execution.ledger.log(item)
 

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 from uuid import UUID
 
@@ -200,7 +200,7 @@ class Ledger:
         if self.fenced and flow_run_id in self.fenced:
             raise Fenced(_TAKEN_OVER.format(flow_run_id))
         if self._aside_error and flow_run_id in self._aside_error:
-            raise self._aside_error[flow_run_id]  # type: ignore[index]
+            raise self._aside_error[flow_run_id]
 
     def close(self) -> None:
         """Write everything and stop. Raises what `commit` raises when that cannot be done."""
@@ -210,8 +210,8 @@ class Ledger:
         try:
             self._aside_at = 0.0
             self.commit(timeout=30)
-            for error in list(self._aside_error.values()):
-                raise error
+            if self._aside:
+                raise StoreUnavailable("What came of damaged runs could not be written. Run `prefect-nb doctor --mend`.")
         finally:
             self._closing = True
             self._wake.set()
@@ -258,6 +258,8 @@ class Ledger:
 
     def _write(self, items: list[Item]) -> list[Item]:
         """Commit a batch; returns what has to be tried again."""
+        if self._aside:
+            items = self._set_aside(self._aside, items)
         entries: list[Entry] = []
         caches: list[CacheEntry] = []
         parts: list[KeyParts] = []
@@ -278,10 +280,9 @@ class Ledger:
             try:
                 fenced = self._store.write(entries, dict(self._epochs), caches, parts)
             except Exception as error:
-                if isinstance(error, StoreDamaged) and error.run_ids:
-                    rest = self._set_aside(error, items)
-                    if len(rest) < len(items):
-                        return self._write(rest)
+                rest = self._without_damaged(error, items) if isinstance(error, StoreDamaged) else items
+                if len(rest) < len(items):
+                    return self._write(rest)
                 return self._refused(error, items, barriers)
         if self.failure is not None:
             logger.warning("The history is written again.")
@@ -296,25 +297,28 @@ class Ledger:
         self._publish([entry for entry in entries if entry.flow_run_id not in fenced] if fenced else entries)
         return []
 
-    def _set_aside(self, error: StoreDamaged, items: list[Item]) -> list[Item]:
-        """Put what concerns these damaged runs where it keeps nobody waiting; returns the rest."""
+    def _without_damaged(self, error: StoreDamaged, items: list[Item]) -> list[Item]:
+        """Set aside what concerns the runs that are damaged; returns the rest."""
+        rest = self._set_aside(error.run_ids, items)
+        if len(rest) < len(items):
+            logger.error("%s What comes of it waits; the rest of the history is written.", error)
+            self._aside_at = time.monotonic() + _ASIDE_SECONDS
+            unavailable = StoreUnavailable(str(error))
+            for item in (item for aside in self._aside.values() for item in aside):
+                entry = item[0] if type(item) is tuple else item
+                if type(entry) is Entry and entry.flow_run_id is not None:
+                    self._aside_error[entry.flow_run_id] = unavailable
+        return rest
+
+    def _set_aside(self, run_ids: Container[UUID], items: list[Item]) -> list[Item]:
         rest: list[Item] = []
-        flow_run_of: dict[UUID, UUID | None] = {}
         for item in items:
             entry = item[0] if type(item) is tuple else item
-            if type(entry) is Entry:
-                flow_run_of[entry.run.id] = entry.flow_run_id
             run_id = entry.run.id if type(entry) is Entry else getattr(entry, "task_run_id", None)
-            if run_id is None or run_id not in error.run_ids:
+            if run_id is not None and run_id in run_ids:
+                self._aside.setdefault(run_id, []).append(item)
+            else:
                 rest.append(item)
-                continue
-            if run_id not in self._aside_error:
-                logger.error("%s What comes of it waits; the rest of the history is written.", error)
-            self._aside.setdefault(run_id, []).append(item)
-            for id in (run_id, flow_run_of.get(run_id)):
-                if id is not None:
-                    self._aside_error[id] = StoreUnavailable(str(error))
-        self._aside_at = time.monotonic() + _ASIDE_SECONDS
         return rest
 
     def _refused(self, error: Exception, items: list[Item], barriers: list[_Barrier]) -> list[Item]:

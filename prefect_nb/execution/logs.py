@@ -143,7 +143,8 @@ class _RunHandler(logging.Handler):
             said = record.exc_info is not None and in_notebook()
             if show_on_console and not said:
                 # The traceback is kept; on the console the exception itself, raised to the caller, shows it.
-                _show(record, clip(redact(record.getMessage())))
+                shown = getattr(sink, "show", show)  # what was carried elsewhere is shown where it came from
+                shown(_console_text(record, clip(redact(record.getMessage()))), record.levelno)
         except Exception:
             self.handleError(record)
 
@@ -152,16 +153,21 @@ show_on_console = True
 _console_lock = threading.Lock()
 
 
-def _show(record: logging.LogRecord, message: str) -> None:
+def _console_text(record: logging.LogRecord, message: str) -> str:
     import time
 
     task = getattr(record, "task_run_name", None)
     subject = f"Task run {task!r}" if task else f"Flow run {getattr(record, 'flow_run_name', '?')!r}"
     moment = time.strftime("%H:%M:%S", time.localtime(record.created)) + f".{int(record.msecs):03d}"
+    return f"{moment} | {record.levelname:<7} | {subject} - {message}\n"
+
+
+def show(text: str, level: int) -> None:
+    """Write a log line to the console."""
     # A notebook shows stderr in red; an ordinary log line is no error.
-    stream = sys.stdout if in_notebook() and record.levelno < logging.WARNING else sys.stderr
+    stream = sys.stdout if in_notebook() and level < logging.WARNING else sys.stderr
     with _console_lock:
-        stream.write(f"{moment} | {record.levelname:<7} | {subject} - {message}\n")
+        stream.write(text)
 
 
 def in_notebook() -> bool:

@@ -40,6 +40,30 @@ class TakenUp(msgspec.Struct, frozen=True):
     where: str
 
 
+class ConsoleLine(msgspec.Struct, frozen=True):
+    """A log line as the console shows it; that of the flow's own process does."""
+
+    text: str
+    level: int
+
+
+class _Emit:
+    """Where the log lines and metrics of a carried call go."""
+
+    def __init__(self, emit: Any) -> None:
+        self._emit = emit
+
+    def __call__(self, item: Any) -> None:
+        self._emit(item)
+
+    def show(self, text: str, level: int) -> None:
+        """In place of this process's console."""
+        watched = replay._watched.get()
+        if watched is not None:
+            watched.text("stderr", text)
+        self._emit(ConsoleLine(text, level))
+
+
 def work_of(execution: RecordingTask, running: State[Any]) -> Work:
     """The call of a task run's body, ready to be pickled.
 
@@ -138,7 +162,7 @@ class RemoteCall:
         fields: Any = self
         inside: Any = RemoteRun(fields.run, fields.parameters, task=fields.task)
         values: list[tuple[ContextVar[Any], Any]] = [
-            (logs.emit_to, emit),
+            (logs.emit_to, _Emit(emit)),
             (logs.log_prints, fields.log_prints),
             (_tags, fields.tags),
             (current_task, TaskRunContext(inside)),

@@ -111,6 +111,14 @@ def _given_up(run: FlowRun) -> RecoveryLimit:
     )
 
 
+def place_in_notebook(home: Surroundings, run: FlowRun) -> tuple[Scope | None, TaskRun | None]:
+    """For a run called in the notebook run that this kernel belongs to: that run, and the task run that stands for it."""
+    around = home.attached_scope()
+    if around is None or run.parent_task_run_id is None or around.flow_run_id != run.parent_flow_run_id:
+        return None, None
+    return around, home.store.task_run(run.parent_task_run_id)
+
+
 class SubFlow(NamedTuple):
     """A sub-flow run as an earlier call of its parent left it."""
 

@@ -64,6 +64,8 @@ class Scope:
         """On a resume of a durable run: what its code called before."""
         self.pauses = 0
         """How many pauses this attempt has come to."""
+        self.on_linger: Callable[[], None] | None = None
+        """Says of the flow run that it has not ended although it was to."""
         self.on_wish: Callable[[Request], None] | None = None
         """Pauses or suspends the flow run, as somebody asked from outside."""
         self.threads: set[int] = set()

@@ -54,6 +54,10 @@ class Surroundings(Protocol):
         """Drop a cache key whose result was damaged."""
         ...
 
+    def attached_scope(self) -> Scope | None:
+        """The flow run this whole process belongs to, as a scope; None for none."""
+        ...
+
     def current_cell(self) -> TaskRun | None:
         """The cell that everything in this process is called in now."""
         ...

@@ -1,6 +1,6 @@
 """Values of a flow run by key."""
 
-from prefect_nb.service.run_inputs import (
+from prefect_nb.service.input_values import (
     acreate_flow_run_input,
     acreate_flow_run_input_from_model,
     adelete_flow_run_input,

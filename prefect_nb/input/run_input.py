@@ -1,10 +1,9 @@
 """Typed values of a flow run."""
 
+from prefect_nb.service.input_handlers import GetAutomaticInputHandler, GetInputHandler
 from prefect_nb.service.run_inputs import (
     AutomaticRunInput,
     BaseRunInput,
-    GetAutomaticInputHandler,
-    GetInputHandler,
     Keyset,
     RunInput,
     RunInputMetadata,

@@ -179,7 +179,10 @@ class Store(Protocol):
         ...
 
     def write_logs(self, lines: Sequence[LogLine]) -> None:
-        """Append log lines (best effort durability; kept apart from the history)."""
+        """Append log lines (best effort durability; kept apart from the history).
+
+        Of a run that has more lines or bytes than the store keeps, the oldest go; one line in their place counts them.
+        """
         ...
 
     def flow_run(self, id: UUID) -> FlowRun | None:
@@ -267,8 +270,8 @@ class Store(Protocol):
         """Settle what dead owners left open, in one transaction.
 
         Every open flow run of these owners, its open task runs, and open task runs these owners executed elsewhere
-        become Crashed, as do those left open in a flow run of theirs that has ended (a flow run found CANCELLING becomes
-        Cancelled, and so do its tasks; a suspended one stays as it is, for it waits without a process); the flow runs' epochs rise
+        become Crashed, as do those left open in a flow run of theirs that has ended (a flow run found CANCELLING, or with
+        a request to cancel it or its root, becomes Cancelled, and so do its tasks; a suspended one stays as it is, for it waits without a process); the flow runs' epochs rise
         so that nothing late is written; the owners are removed. Task runs in Pending/"NotReady" stay as they are.
 
         Returns:

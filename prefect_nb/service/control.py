@@ -11,6 +11,7 @@ from uuid import UUID
 from prefect_nb.exceptions import InvalidMove, NotResumable, ObjectNotFound, ParameterBindError, ParameterTypeError
 from prefect_nb.execution import pausing, resuming
 from prefect_nb.execution.clock import now_us
+from prefect_nb.execution.loading import load_flow
 from prefect_nb.flows import Flow
 from prefect_nb.home import Home
 from prefect_nb.model.parameters import parse_cli_parameters
@@ -18,7 +19,6 @@ from prefect_nb.model.runs import FlowRun
 from prefect_nb.model.states import Cancelled
 from prefect_nb.service import pausing as waits
 from prefect_nb.service.history import settled_home
-from prefect_nb.execution.loading import load_flow
 from prefect_nb.service.running import Finished, Watch, execute
 
 _LOOK_SECONDS = 0.05
@@ -27,7 +27,8 @@ _LOOK_SECONDS = 0.05
 def cancel(run: FlowRun, wait: float = 10.0, reason: str = "Cancelled by request.") -> FlowRun:
     """Ask the process that executes a flow run to cancel it, and wait until that is done.
 
-    If that process turns out to be dead, the run ends at once: Crashed, or Cancelled if it was being cancelled.
+    If that process turns out to be dead, the run ends at once, Cancelled. While the process is in code that cannot be
+    interrupted, the run is Cancelling.
 
     Args:
         run: the flow run.
@@ -41,7 +42,7 @@ def cancel(run: FlowRun, wait: float = 10.0, reason: str = "Cancelled by request
         InvalidMove: it has ended already.
         ObjectNotFound: there is no such run.
     """
-    home = settled_home()
+    home = Home.current()
     now = _reload(home, run)
     if now.is_final:
         raise InvalidMove(f"Flow run {now.name!r} has ended already: it is {now.state_name}.{_next_step(now)}")
@@ -50,12 +51,12 @@ def cancel(run: FlowRun, wait: float = 10.0, reason: str = "Cancelled by request
         return _reload(home, run)
     home.store.add_request(run.id, "cancel", now_us(), {"reason": reason})
     deadline = time.monotonic() + wait
-    while time.monotonic() < deadline:
-        time.sleep(_LOOK_SECONDS)
+    while True:
         home.reap()
-        if _reload(home, run).is_final:
-            break
-    return _reload(home, run)
+        now = _reload(home, run)
+        if now.is_final or time.monotonic() > deadline:
+            return now
+        time.sleep(_LOOK_SECONDS)
 
 
 def pause(run: FlowRun, kind: Literal["pause", "suspend"], wait: float = 10.0) -> FlowRun:

@@ -111,23 +111,30 @@ def task_runs(
     return found
 
 
-def find_flow_run(text: str) -> FlowRun:
+def find_flow_run(text: str, settled: bool = True) -> FlowRun:
     """The flow run of this id, beginning of an id (4 characters or more), or exact name.
+
+    Args:
+        text: id, beginning of an id, or name.
+        settled: have runs that dead processes left open settled first.
 
     Raises:
         ObjectNotFound: there is none; the message names those spelled alike.
         ConfigurationError: there are several; the message lists them.
     """
-    return _find(text, FlowRun, "flow", "task", lambda store: store.flow_runs(RunQuery(limit=_RECENT)))
+    home = settled_home() if settled else Home.current()
+    return _find(home, text, FlowRun, "flow", "task", lambda store: store.flow_runs(RunQuery(limit=_RECENT)))
 
 
 def find_task_run(text: str) -> TaskRun:
     """The task run of this id, beginning of an id, or exact name; raises as `find_flow_run` does."""
-    return _find(text, TaskRun, "task", "flow", lambda store: store.task_runs(RunQuery(limit=_RECENT)))
+    recent = RunQuery(limit=_RECENT)
+    return _find(settled_home(), text, TaskRun, "task", "flow", lambda store: store.task_runs(recent))
 
 
-def _find(text: str, kind: type[R], word: str, other: str, recent: Callable[[Store], Iterable[Run]]) -> R:
-    home = settled_home()
+def _find(
+    home: Home, text: str, kind: type[R], word: str, other: str, recent: Callable[[Store], Iterable[Run]]
+) -> R:
     runs = home.store.resolve_run(text)
     found = _the_one(text, [run for run in runs if isinstance(run, kind)], word)
     if found is not None:

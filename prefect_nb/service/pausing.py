@@ -16,6 +16,7 @@ from prefect_nb.execution.context import current_flow, current_task
 from prefect_nb.execution.duality import dual
 from prefect_nb.execution.flow_runs import FlowExecution
 from prefect_nb.execution.logs import get_logger
+from prefect_nb.execution.shapes import Surroundings
 from prefect_nb.home import Home
 from prefect_nb.model.runs import FlowRun
 from prefect_nb.model.states import State
@@ -170,9 +171,7 @@ async def wait_for_flow_run(
         if run.is_final:
             return run
         if deadline is not None and time.monotonic() >= deadline:
-            raise FlowRunWaitTimeout(
-                f"Flow run with ID {flow_run_id} exceeded watch timeout of {timeout} seconds"
-            )
+            raise FlowRunWaitTimeout(f"Flow run with ID {flow_run_id} exceeded watch timeout of {timeout} seconds")
         await asyncio.sleep(poll_interval if poll_interval is not None else _LOOK_SECONDS)
 
 
@@ -183,26 +182,27 @@ def _paused_here() -> FlowExecution:
     context = current_flow.get()
     if context is None:
         raise RuntimeError("Flow runs can only be paused from within a flow run.")
-    if not isinstance(context.execution, FlowExecution):
-        raise RuntimeError("Flow runs can only be paused from within the process that executes them.")
-    return context.execution
+    execution = context.execution
+    if isinstance(execution, FlowExecution):
+        return execution
+    raise RuntimeError("Flow runs can only be paused from within the process that executes them.")
 
 
 def _ask(kind: str, wait_for_input: Any, key: str | None, execution: FlowExecution) -> _Asked:
     key = pausing.next_key(execution, key)
     answered = pausing.is_answered(execution, key)
-    form, keyset = _form(f"{kind}-{key}", wait_for_input, None if answered else execution.run.id)
+    form, keyset = _form(kind, key, wait_for_input, None if answered else execution.run.id)
     return _Asked(execution, key, form, keyset, answered)
 
 
-def _form(base_key: str, wait_for_input: Any, save_for: UUID | None) -> tuple[Any, dict[str, str] | None]:
+def _form(state_name: str, key: str, wait_for_input: Any, save_for: UUID | None) -> tuple[Any, dict[str, str] | None]:
     """The form that an answer has to fit, kept where whoever answers finds it, and its keys."""
     if wait_for_input is None:
         return None, None
     from prefect_nb.service import run_inputs
 
     form = run_inputs.run_input_subclass_from_type(wait_for_input)
-    keyset = run_inputs.keyset_from_base_key(base_key)
+    keyset = run_inputs.keyset_of_pause(state_name, key)
     if save_for is not None:
         form._save(keyset, save_for)
     return form, {str(part): name for part, name in keyset.items()}
@@ -217,15 +217,19 @@ def _suspend(wait_for_input: Any, flow_run_id: UUID | None, timeout: int | None,
     if context is None or not isinstance(context.execution, FlowExecution):
         raise RuntimeError("Flow runs can only be suspended from within a flow run.")
     execution = context.execution
-    _refuse_sub_flow(execution.run)
+    _refuse_sub_flow(execution.home, execution.run)
     asked = _ask("suspended", wait_for_input, key, execution)
     if not asked.answered:
         raise Pause(state=pausing.suspended(timeout, asked.key, asked.keyset))
     return asked.answer()
 
 
-def _refuse_sub_flow(run: FlowRun) -> None:
-    if run.parent_task_run_id is not None:
+def _refuse_sub_flow(home: Surroundings, run: FlowRun) -> None:
+    """A sub-flow run cannot leave the body of the flow that called it; one in a notebook leaves but its cell."""
+    if run.parent_flow_run_id is None:
+        return
+    parent = home.store.flow_run(run.parent_flow_run_id)
+    if parent is None or parent.kind != "notebook":
         raise RuntimeError("Flow run cannot be suspended: Cannot suspend subflows.")
 
 
@@ -243,9 +247,9 @@ def request(
     if run.state.is_paused():
         raise RuntimeError(f"Flow run cannot be {verb}: it is {run.state_name} already.")
     if kind == "suspend":
-        _refuse_sub_flow(run)
+        _refuse_sub_flow(Home.current(), run)
     key = key or f"asked-{now_us()}"
-    keyset = _form(f"{verb}-{key}", wait_for_input, run.id)[1]
+    keyset = _form(verb, key, wait_for_input, run.id)[1]
     Home.current().store.add_request(run.id, kind, now_us(), {"timeout": timeout, "key": key, "keyset": keyset})
 
 

@@ -5,33 +5,25 @@ from __future__ import annotations
 import copy
 import re
 import types
-from collections.abc import Callable
+from hashlib import sha256
 from inspect import isclass
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast, get_origin
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, create_model
-from pydantic_core import to_json
 
-from prefect_nb.exceptions import ObjectNotFound
-from prefect_nb.execution import pausing
-from prefect_nb.execution.clock import now_us
-from prefect_nb.execution.context import current_flow, current_task
 from prefect_nb.execution.duality import dual
-from prefect_nb.execution.ids import new_id
-from prefect_nb.execution.scope import Scope
 from prefect_nb.home import Home
 from prefect_nb.interfaces.inputs import FlowRunInput
 from prefect_nb.model.states import State, StateType
+from prefect_nb.service.input_handlers import GetAutomaticInputHandler, GetInputHandler
+from prefect_nb.service.input_values import SENT_BY_A_RUN, ensure_flow_run_id, put, put_model
 
 T = TypeVar("T")
 R = TypeVar("R", bound="BaseRunInput")
 
 Keyset = dict[Literal["description", "response", "schema"], str]
 """The keys under which a form's parts and its answer are kept."""
-
-_KEY = re.compile(r"[a-z0-9-]+")
-_SENT_BY_A_RUN = "prefect.flow-run."
 
 
 def keyset_from_base_key(base_key: str) -> Keyset:
@@ -51,7 +43,16 @@ def keyset_from_paused_state(state: State[Any]) -> Keyset:
     """
     if state.type is not StateType.PAUSED:
         raise RuntimeError(f"{state.type.value!r} is unsupported.")
-    return keyset_from_base_key(f"{state.name.lower()}-{state.state_details.pause_key}")
+    return keyset_of_pause(state.name, state.state_details.pause_key)
+
+
+def keyset_of_pause(state_name: str, key: str | None) -> Keyset:
+    """The keys of the form of a pause; those of different pauses are different."""
+    text = str(key)
+    base_key = _as_key(text)
+    if base_key != text:
+        base_key += f"-{sha256(text.encode()).hexdigest()[:8]}"
+    return keyset_from_base_key(f"{state_name.lower()}-{base_key}")
 
 
 class RunInputMetadata(BaseModel):
@@ -82,9 +83,9 @@ class BaseRunInput(BaseModel):
 
     @classmethod
     def _save(cls, keyset: Keyset, flow_run_id: UUID | None = None) -> None:
-        _put(keyset["schema"], cls.model_json_schema(by_alias=True), flow_run_id, replace=True)
+        put(keyset["schema"], cls.model_json_schema(by_alias=True), flow_run_id, replace=True)
         if cls._description is not None:
-            _put(keyset["description"], cls._description, flow_run_id, replace=True)
+            put(keyset["description"], cls._description, flow_run_id, replace=True)
 
     @classmethod
     def _load(cls, keyset: Keyset, flow_run_id: UUID | None = None) -> Any:
@@ -154,9 +155,9 @@ class BaseRunInput(BaseModel):
 
     def _respond(self, run_input: Any, sender: str | None, key_prefix: str | None) -> None:
         origin = self.metadata.sender
-        if origin is None or not origin.startswith(_SENT_BY_A_RUN):
+        if origin is None or not origin.startswith(SENT_BY_A_RUN):
             raise RuntimeError("Cannot respond to an input that was not sent by a flow run.")
-        _send(run_input, UUID(origin.removeprefix(_SENT_BY_A_RUN)), sender, key_prefix)
+        _send(run_input, UUID(origin.removeprefix(SENT_BY_A_RUN)), sender, key_prefix)
 
     async def arespond(self, run_input: Any, sender: str | None = None, key_prefix: str | None = None) -> None:
         """Send something back to the flow run that sent this."""
@@ -195,7 +196,9 @@ class RunInput(BaseRunInput):
     def subclass_from_base_model_type(cls, model_cls: type[BaseModel]) -> type[RunInput]:
         """A pydantic model as a form."""
         name = f"{model_cls.__name__}RunInput"
-        made = types.new_class(name, (cls, model_cls), exec_body=lambda body: body.update(__module__=model_cls.__module__))
+        made = types.new_class(
+            name, (cls, model_cls), exec_body=lambda body: body.update(__module__=model_cls.__module__)
+        )
         return cast("type[RunInput]", made)
 
 
@@ -240,103 +243,6 @@ def run_input_subclass_from_type(_type: Any) -> Any:
     if isclass(_type) and issubclass(_type, BaseModel):
         return RunInput.subclass_from_base_model_type(_type)
     return AutomaticRunInput.subclass_from_type(_type)
-
-
-class GetInputHandler(Generic[T]):
-    """An iterator, sync and async, over what a flow run is sent. It ends when nothing more comes in time."""
-
-    def __init__(
-        self,
-        run_input_cls: type[BaseRunInput],
-        key_prefix: str,
-        timeout: float | None = 3600,
-        poll_interval: float = 10,
-        raise_timeout_error: bool = False,
-        exclude_keys: set[str] | None = None,
-        flow_run_id: UUID | None = None,
-        with_metadata: bool = False,
-    ) -> None:
-        self.run_input_cls = run_input_cls
-        self.key_prefix = key_prefix
-        self.timeout = timeout
-        self.poll_interval = poll_interval
-        self.exclude_keys = set(exclude_keys or ())
-        self.raise_timeout_error = raise_timeout_error
-        self.flow_run_id = ensure_flow_run_id(flow_run_id)
-        self.with_metadata = with_metadata
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> T:
-        try:
-            return self._next()
-        except TimeoutError:
-            if self.raise_timeout_error:
-                raise
-            raise StopIteration from None
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T:
-        try:
-            return await self.anext()
-        except TimeoutError:
-            if self.raise_timeout_error:
-                raise
-            raise StopAsyncIteration from None
-
-    def to_instance(self, flow_run_input: FlowRunInput) -> T:
-        """The value as the receiver gets it."""
-        return cast("T", self.run_input_cls.load_from_flow_run_input(flow_run_input))
-
-    def filter_for_inputs_sync(self) -> list[FlowRunInput]:
-        """What has been sent and not been received."""
-        return Home.current().store.inputs.find(self.flow_run_id, self.key_prefix, 1, self.exclude_keys)
-
-    async def filter_for_inputs(self) -> list[FlowRunInput]:
-        """What has been sent and not been received."""
-        return self.filter_for_inputs_sync()
-
-    async def anext(self) -> T:
-        """The next value.
-
-        Raises:
-            TimeoutError: none came in time.
-        """
-        return self._received(await pausing.wait_awaiting(self._look, self.flow_run_id, _scope(), self.timeout))
-
-    @dual(anext)
-    def next(self) -> T:
-        """The next value.
-
-        Raises:
-            TimeoutError: none came in time.
-        """
-        return self._next()
-
-    def _next(self) -> T:
-        return self._received(pausing.wait_here(self._look, self.flow_run_id, _scope(), self.timeout))
-
-    def _look(self) -> FlowRunInput | None:
-        found = self.filter_for_inputs_sync()
-        return found[0] if found else None
-
-    def _received(self, found: FlowRunInput | None) -> T:
-        if found is None:
-            raise TimeoutError("Timed out waiting for input")
-        self.exclude_keys.add(found.key)
-        return self.to_instance(found)
-
-
-class GetAutomaticInputHandler(GetInputHandler[T]):
-    """The same for plain values: they come as they are, or with metadata as `AutomaticRunInput`."""
-
-    def to_instance(self, flow_run_input: FlowRunInput) -> T:
-        """The value as the receiver gets it."""
-        instance: Any = self.run_input_cls.load_from_flow_run_input(flow_run_input)
-        return cast("T", instance if self.with_metadata else instance.value)
 
 
 async def asend_input(
@@ -400,124 +306,14 @@ def receive_input(
     )
 
 
-# Values by key
-
-
-def ensure_flow_run_id(flow_run_id: UUID | None = None) -> UUID:
-    """The id given, else that of the flow run this is called in.
-
-    Raises:
-        RuntimeError: neither.
-    """
-    if flow_run_id is not None:
-        return flow_run_id
-    context = current_flow.get()
-    if context is None:
-        raise RuntimeError("Must either provide a flow run ID or be within a flow run.")
-    return context.flow_run.id  # type: ignore[no-any-return]
-
-
-@dual()
-def create_flow_run_input(key: str, value: Any, flow_run_id: UUID | None = None, sender: str | None = None) -> None:
-    """Keep a value for a flow run under a key of lowercase letters, digits and dashes.
-
-    Raises:
-        ValueError: the key holds something else.
-        ObjectAlreadyExists: the key is taken.
-        ObjectNotFound: there is no such flow run.
-    """
-    _put(key, value, flow_run_id, sender)
-
-
-@dual()
-def create_flow_run_input_from_model(
-    key: str, model_instance: BaseModel, flow_run_id: UUID | None = None, sender: str | None = None
-) -> None:
-    """Keep a pydantic model for a flow run; as `create_flow_run_input`."""
-    _put_model(key, model_instance, flow_run_id, sender)
-
-
-@dual()
-def filter_flow_run_input(
-    key_prefix: str, limit: int = 1, exclude_keys: set[str] | None = None, flow_run_id: UUID | None = None
-) -> list[FlowRunInput]:
-    """A flow run's values whose keys begin with the prefix, oldest first."""
-    receiver = ensure_flow_run_id(flow_run_id)
-    return Home.current().store.inputs.find(receiver, key_prefix, limit, exclude_keys or ())
-
-
-@dual()
-def read_flow_run_input(key: str, flow_run_id: UUID | None = None) -> Any:
-    """The value under a key of a flow run; None for none."""
-    found = Home.current().store.inputs.read(ensure_flow_run_id(flow_run_id), key)
-    return None if found is None else found.decoded_value
-
-
-@dual()
-def delete_flow_run_input(key: str, flow_run_id: UUID | None = None) -> None:
-    """Drop the value under a key of a flow run.
-
-    Raises:
-        ObjectNotFound: there is none.
-    """
-    receiver = ensure_flow_run_id(flow_run_id)
-    if not Home.current().store.inputs.delete(receiver, key):
-        raise ObjectNotFound(f"Flow run {receiver} has no input {key!r}.")
-
-
-def _aio(function: Callable[..., Any]) -> Callable[..., Any]:
-    return cast("Callable[..., Any]", function.aio)  # type: ignore[attr-defined]
-
-
-acreate_flow_run_input = _aio(create_flow_run_input)
-acreate_flow_run_input_from_model = _aio(create_flow_run_input_from_model)
-afilter_flow_run_input = _aio(filter_flow_run_input)
-aread_flow_run_input = _aio(read_flow_run_input)
-adelete_flow_run_input = _aio(delete_flow_run_input)
-
-
 def _send(run_input: Any, flow_run_id: UUID, sender: str | None, key_prefix: str | None) -> None:
     if not isinstance(run_input, BaseRunInput):
         form = run_input_subclass_from_type(type(run_input))
         fields = run_input.model_dump() if isinstance(run_input, BaseModel) else {"value": run_input}
         run_input = form(**fields)
     prefix = key_prefix or f"{_as_key(type(run_input).__name__)}-auto"
-    _put_model(f"{prefix}-{uuid4()}", run_input, flow_run_id, sender)
-
-
-def _put_model(key: str, model: BaseModel, flow_run_id: UUID | None, sender: str | None) -> None:
-    context = current_flow.get()
-    if sender is None and context is not None:
-        sender = f"{_SENT_BY_A_RUN}{context.flow_run.id}"
-    _put(key, model.model_dump(mode="json"), flow_run_id, sender)
-
-
-def _put(
-    key: str, value: Any, flow_run_id: UUID | None, sender: str | None = None, *, replace: bool = False
-) -> None:
-    if not _KEY.fullmatch(key):
-        raise ValueError(f"The key {key!r} must only contain lowercase letters, numbers, and dashes.")
-    receiver = ensure_flow_run_id(flow_run_id)
-    home = Home.current()
-    home.ledger.commit()  # the receiver may have been started a moment ago
-    item = FlowRunInput(
-        id=new_id(),
-        flow_run_id=receiver,
-        key=key,
-        value=to_json(value, inf_nan_mode="null").decode(),
-        sender=sender,
-        created_us=now_us(),
-    )
-    home.store.inputs.add(item, replace)
-    pausing.ring(receiver)
+    put_model(f"{prefix}-{uuid4()}", run_input, flow_run_id, sender)
 
 
 def _as_key(name: str) -> str:
     return re.sub(r"[^a-z0-9-]+", "-", name.lower())
-
-
-def _scope() -> Scope | None:
-    """The flow run whose cancel ends a wait here."""
-    task, flow = current_task.get(), current_flow.get()
-    scope = getattr(task.execution, "scope", None) if task is not None else None
-    return scope or getattr(flow.execution if flow is not None else None, "scope", None)

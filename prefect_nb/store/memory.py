@@ -14,6 +14,7 @@ from prefect_nb.interfaces import CacheEntry, Change, Entry, KeyParts, LogLine, 
 from prefect_nb.model.events import Event, fold
 from prefect_nb.model.runs import FlowRun, Run, TaskRun
 from prefect_nb.store import takeover
+from prefect_nb.store.log_limits import LogLimit, lines_left_out, log_of, size_of
 from prefect_nb.store.memory_blocks import MemoryBlocks
 from prefect_nb.store.memory_inputs import MemoryInputs
 from prefect_nb.store.memory_limits import MemoryLimits
@@ -30,7 +31,11 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._runs: dict[UUID, Run] = {}
         self._changes: list[Change] = []
-        self._lines: list[LogLine] = []
+        self._lines: dict[int, LogLine] = {}
+        self._last_line = 0
+        self._left_out: dict[UUID, tuple[int, int]] = {}
+        """By run: the cursor of the line that stands for those dropped, and their number."""
+        self.log_limit = LogLimit()
         self._flows: dict[str, UUID] = {}
         self._owners: dict[UUID, Owner] = {}
         self._requests: dict[int, Request] = {}
@@ -187,7 +192,24 @@ class MemoryStore:
     def write_logs(self, lines: Sequence[LogLine]) -> None:
         """Append log lines."""
         with self._lock:
-            self._lines.extend(lines)
+            for line in lines:
+                self._last_line += 1
+                self._lines[self._last_line] = line
+            for id, newest in {id: line for line in lines if (id := log_of(line)) is not None}.items():
+                self._trim_log(id, newest)
+
+    def _trim_log(self, id: UUID, newest: LogLine) -> None:
+        marker, count = self._left_out.get(id, (0, 0))
+        theirs = [at for at, line in self._lines.items() if log_of(line) == id and at != marker]
+        lines, size = len(theirs), sum(size_of(self._lines[at]) for at in theirs)
+        for at in theirs:
+            if lines <= self.log_limit.lines and size <= self.log_limit.bytes:
+                return
+            self._lines.pop(marker, None)
+            oldest = self._lines[at]
+            lines, size, count, marker = lines - 1, size - size_of(oldest), count + 1, at
+            self._left_out[id] = (marker, count)
+            self._lines[at] = lines_left_out(oldest.at_us, count, self.log_limit, newest)
 
     def logs(
         self,
@@ -199,7 +221,7 @@ class MemoryStore:
     ) -> list[tuple[int, LogLine]]:
         """Log lines with their cursors."""
         with self._lock:
-            lines = list(enumerate(self._lines[after:], start=after + 1))
+            lines = [(cursor, line) for cursor, line in self._lines.items() if cursor > after]
         return [
             (cursor, line)
             for cursor, line in lines
@@ -261,9 +283,11 @@ class MemoryStore:
                 if not run.is_final and (run.owner_id in owner_ids or getattr(run, "flow_run_id", None) in flows)
             ]
             entries: list[Entry] = []
+            asked = self.open_requests([id for run in theirs for id in (run.id, getattr(run, "root_flow_run_id", None)) if id])
+            cancels = {request.flow_run_id: takeover.reason_of(request.details) for request in asked if request.kind == "cancel"}
             for run in theirs:
                 if isinstance(run, FlowRun) and run.owner_id in owner_ids and not takeover.is_suspended(run):
-                    entries += takeover.crash(run, self._tasks(run.id), at_us, message)
+                    entries += takeover.crash(run, self._tasks(run.id), at_us, message, cancels)
                     self._settle_cancels(run.id, entries[-1].run.state_name.lower())
             ended = {entry.run.id for entry in entries}
             for run in theirs:

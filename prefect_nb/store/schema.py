@@ -133,6 +133,15 @@ _INPUTS = (
     "CREATE INDEX pause_end_flow_run ON pause_end (flow_run_id)",
 )
 
+_LOG_TOTALS = (
+    """CREATE TABLE log_total (
+        run_id BLOB PRIMARY KEY NOT NULL, lines INTEGER NOT NULL, bytes INTEGER NOT NULL,
+        dropped INTEGER NOT NULL DEFAULT 0, marker INTEGER) STRICT, WITHOUT ROWID""",
+    """INSERT INTO log_total (run_id, lines, bytes)
+        SELECT coalesce(flow_run_id, task_run_id) AS run_id, count(*), sum(length(CAST(message AS BLOB))) FROM log
+        WHERE coalesce(flow_run_id, task_run_id) IS NOT NULL GROUP BY 1""",
+)
+
 HISTORY = Schema(
     "prefect_nb",
     0x50664E42,
@@ -161,6 +170,7 @@ LOGS = Schema(
             ),
         ),
         ("m002_metrics", _METRICS),
+        ("m003_log_totals", _LOG_TOTALS),
     ),
 )
 

@@ -18,10 +18,11 @@ from prefect_nb.model.codec import decode_event, decode_flow_run, decode_task_ru
 from prefect_nb.model.events import Event
 from prefect_nb.model.fingerprint_parts import Part
 from prefect_nb.model.runs import FlowRun, ResultReference, Run, TaskRun
-from prefect_nb.store import checks, sqlite_limits, sqlite_reads, takeover
+from prefect_nb.store import checks, sqlite_limits, sqlite_logs, sqlite_reads, takeover
 from prefect_nb.store.crash_points import crash_point
 from prefect_nb.store.database import Database
 from prefect_nb.store.files import prepare_home
+from prefect_nb.store.log_limits import LogLimit
 from prefect_nb.store.rows import OutOfStep, append, following, replace_row, storable, to_json
 from prefect_nb.store.schema import HISTORY, LOGS
 from prefect_nb.store.sqlite_blocks import SqliteBlocks
@@ -46,6 +47,7 @@ class SqliteStore:
         self._history = history
         self._logs: Database | None = None
         self._logs_guard = threading.Lock()
+        self.log_limit = LogLimit()
         self.limits = sqlite_limits.SqliteLimits(history)
         self.objects = SqliteObjects(history)
         self.blocks = SqliteBlocks(history)
@@ -172,23 +174,9 @@ class SqliteStore:
 
     def write_logs(self, lines: Sequence[LogLine]) -> None:
         """Append log lines; they survive a killed process, but the last may be lost to a power cut."""
-        rows = [
-            (
-                line.at_us,
-                line.level,
-                storable(line.name),
-                line.flow_run_id and line.flow_run_id.bytes,
-                line.task_run_id and line.task_run_id.bytes,
-                storable(line.message),
-            )
-            for line in lines
-        ]
-        if rows:
+        if lines:
             with self._log_database().transaction() as connection:
-                connection.executemany(
-                    "INSERT INTO log (at_us, level, name, flow_run_id, task_run_id, message) VALUES (?, ?, ?, ?, ?, ?)",
-                    rows,
-                )
+                sqlite_logs.write(connection, lines, self.log_limit)
 
     def logs(
         self,
@@ -199,22 +187,8 @@ class SqliteStore:
         limit: int = 1000,
     ) -> list[tuple[int, LogLine]]:
         """Log lines with their cursors, oldest first, after a cursor."""
-        terms = ["cursor > ?", "level >= ?"]
-        values: list[Any] = [after, min_level]
-        for column, id in (("flow_run_id", flow_run_id), ("task_run_id", task_run_id)):
-            if id is not None:
-                terms.append(f"{column} = ?")
-                values.append(id.bytes)
-        sql = (
-            "SELECT cursor, at_us, level, name, message, flow_run_id, task_run_id FROM log "
-            f"WHERE {' AND '.join(terms)} ORDER BY cursor LIMIT ?"
-        )
         with self._log_database().reading() as connection:
-            rows = connection.execute(sql, (*values, limit)).fetchall()
-        return [
-            (cursor, LogLine(at_us, level, name, message, flow and UUID(bytes=flow), task and UUID(bytes=task)))
-            for cursor, at_us, level, name, message, flow, task in rows
-        ]
+            return sqlite_logs.read(connection, flow_run_id, task_run_id, min_level, after, limit)
 
     def _log_database(self) -> Database:
         with self._logs_guard:
@@ -296,10 +270,13 @@ class SqliteStore:
         entries: list[Entry] = []
         with self._history.transaction() as connection:
             rows = connection.execute(f"SELECT id, body FROM flow_run {theirs}", owners).fetchall()
-            for run in decoded(decode_flow_run, rows):
+            runs = decoded(decode_flow_run, rows)
+            cancels = sqlite_reads.open_cancels(connection) if runs else {}
+            for run in runs:
                 if takeover.is_suspended(run):
                     continue
-                entries += takeover.crash(run, sqlite_reads.open_task_runs(connection, run.id), at_us, message)
+                tasks = sqlite_reads.open_task_runs(connection, run.id)
+                entries += takeover.crash(run, tasks, at_us, message, cancels)
                 connection.execute(
                     "UPDATE request SET outcome = ? WHERE flow_run_id = ? AND kind = 'cancel' AND outcome IS NULL",
                     (entries[-1].run.state_name.lower(), run.id.bytes),

@@ -68,9 +68,7 @@ class SqliteInputs:
         if row is None:
             return None
         _, flow_run_id, key, outcome, at_us = row
-        return PauseEnd(
-            state_id=state_id, flow_run_id=UUID(bytes=flow_run_id), key=key, outcome=outcome, at_us=at_us
-        )
+        return PauseEnd(state_id=state_id, flow_run_id=UUID(bytes=flow_run_id), key=key, outcome=outcome, at_us=at_us)
 
     def answered(self, flow_run_id: UUID) -> frozenset[str]:
         """The keys of the flow run's pauses that were resumed."""

@@ -5,11 +5,14 @@ from collections.abc import Callable, Sequence, Sized
 from typing import Any, TypeVar
 from uuid import UUID
 
+import msgspec
+
 from prefect_nb.exceptions import StoreDamaged
 from prefect_nb.interfaces import RunQuery
 from prefect_nb.model.codec import decode_flow_run, decode_task_run
 from prefect_nb.model.runs import FlowRun, Run, TaskRun
 from prefect_nb.model.states import TERMINAL_STATES, StateType
+from prefect_nb.store import takeover
 
 T = TypeVar("T")
 
@@ -152,3 +155,9 @@ def _list(
     direction = "ASC" if query.oldest_first else "DESC"
     sql = f"SELECT id, body FROM {table} WHERE {where} ORDER BY created_us {direction}, id {direction} LIMIT ?"
     return decoded(decode, connection.execute(sql, (*where.values, query.limit)).fetchall())
+
+
+def open_cancels(connection: sqlite3.Connection) -> dict[UUID, str]:
+    """Why flow runs were to be cancelled that nobody has cancelled yet, by their ids."""
+    rows = connection.execute("SELECT flow_run_id, details FROM request WHERE kind = 'cancel' AND outcome IS NULL")
+    return {UUID(bytes=id): takeover.reason_of(msgspec.json.decode(details)) for id, details in rows}

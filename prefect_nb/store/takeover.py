@@ -1,7 +1,8 @@
 """The events by which a flow run changes hands: claimed by a new owner, or crashed with its dead one."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from prefect_nb.exceptions import Fenced
@@ -54,9 +55,18 @@ def claim_task(run: TaskRun | None, owner_id: UUID, at_us: int) -> Entry | None:
     return Entry(apply(run, event), event, None)
 
 
-def crash(run: FlowRun, task_runs: Sequence[TaskRun], at_us: int, message: str) -> list[Entry]:
-    """What to write for an open flow run whose owner is dead."""
-    end = StateType.CANCELLED if run.state_type is StateType.CANCELLING else StateType.CRASHED
+def crash(
+    run: FlowRun, task_runs: Sequence[TaskRun], at_us: int, message: str, cancels: Mapping[UUID, str] | None = None
+) -> list[Entry]:
+    """What to write for an open flow run whose owner is dead.
+
+    Args:
+        cancels: why runs were to be cancelled that nobody has cancelled yet, by their ids.
+    """
+    reason = (cancels or {}).get(run.id) or (cancels or {}).get(run.root_flow_run_id or run.id)
+    message = reason or message
+    is_cancelled = run.state_type is StateType.CANCELLING or reason is not None
+    end = StateType.CANCELLED if is_cancelled else StateType.CRASHED
     entries = [crash_task(task, at_us, message, end) for task in task_runs if is_open(task)]
     if run.owner_id is not None:
         # The same owner under a new epoch: should it wake up after all, nothing it writes counts any more.
@@ -65,6 +75,11 @@ def crash(run: FlowRun, task_runs: Sequence[TaskRun], at_us: int, message: str) 
         entries.append(Entry(after, claimed, run.id))
         entries.append(_ended(after, end, at_us, message))
     return entries
+
+
+def reason_of(details: Mapping[str, Any]) -> str:
+    """The message of the state that a request to cancel leads to."""
+    return str(details.get("reason") or "Cancelled by request.")
 
 
 def crash_task(run: TaskRun, at_us: int, message: str, end: StateType = StateType.CRASHED) -> Entry:

@@ -145,7 +145,8 @@ def test_one_of_two_failed():
     state = f(return_state=True)
     assert (state.type, state.message) == (StateType.FAILED, "1/2 states failed.")
     with pytest.raises(ValueError, match=r"^bad$"):
-        f()
+        state.result()
+    assert [state.name for state in f()] == ["Completed", "Failed"]  # the caller gets what the body returned
 
 
 def test_a_dict_that_holds_a_failed_state_is_data():

@@ -227,6 +227,8 @@ def test_keysets() -> None:
     assert keyset_from_paused_state(Suspended(pause_key="x"))["schema"] == "suspended-x-schema"
     with pytest.raises(RuntimeError, match="'RUNNING' is unsupported"):
         keyset_from_paused_state(Running())
+    odd = {keyset_from_paused_state(Paused(pause_key=key))["schema"] for key in ("B 4", "b 4", "b-4")}
+    assert len(odd) == 3
     assert Person.keyset_from_type()["response"] == "person-response"
 
 

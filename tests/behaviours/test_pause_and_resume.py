@@ -189,7 +189,7 @@ def test_an_answer_that_does_not_fit_is_refused_and_the_run_stays_paused() -> No
 
     def answer() -> None:
         run = paused_run()
-        with pytest.raises(RuntimeError, match="Validation failed.*'approved' is a required property"):
+        with pytest.raises(RuntimeError, match=r"Validation failed.*'approved' is a required property"):
             resume_flow_run(run.id)
         with pytest.raises(RuntimeError, match="'perhaps' is not of type 'boolean'"):
             resume_flow_run(run.id, {"approved": "perhaps"})

@@ -16,6 +16,7 @@ from prefect_nb.dask import DaskTaskRunner
 from prefect_nb.exceptions import ConfigurationError
 from prefect_nb.execution.task_runners import TaskRunner
 from prefect_nb.futures import wait
+from prefect_nb.metrics import log_metric, read_metrics
 from prefect_nb.ray import RayTaskRunner, remote_options
 from prefect_nb.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
@@ -298,6 +299,26 @@ def test_lines_come_while_the_task_runs(elsewhere, history, tmp_path):
 
     f()
     assert [line.message for line in history.logs()] == [*(f"line {number}" for number in range(50)), "last"]
+
+
+def test_metrics_come_home(runner, history):
+    @task
+    def train(rate):
+        for epoch in range(3):
+            log_metric("loss", rate / (epoch + 1), step=epoch)
+        log_metric("rate", rate)
+
+    @flow(task_runner=runner)
+    def f():
+        train.map([0.5, 1.0]).wait()
+
+    f()
+    (run,) = history.flow_runs()
+    lines = {name: sorted(line.points for line in found) for name, found in read_metrics(str(run.id)).items()}
+    assert lines == {
+        "loss": [((0, 0.5), (1, 0.25), (2, 0.5 / 3)), ((0, 1.0), (1, 0.5), (2, 1 / 3))],
+        "rate": [((0, 0.5),), ((0, 1.0),)],
+    }
 
 
 def test_large_results_pass_from_task_to_task_without_coming_here(on_cluster, monkeypatch):

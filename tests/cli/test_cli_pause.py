@@ -12,7 +12,7 @@ from prefect_nb.home import Home
 from prefect_nb.interfaces import RunQuery
 from prefect_nb.model.runs import FlowRun
 
-FLOWS = '''
+FLOWS = """
 import time
 from prefect_nb import flow, pause_flow_run, suspend_flow_run, task
 from prefect_nb.input import RunInput
@@ -40,7 +40,7 @@ def steps():
     for number in range(200):
         step(number)
         time.sleep(0.05)
-'''
+"""
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from prefect_nb.model.events import FlowRunCreated, KeyComputed, Renamed, StateR
 from prefect_nb.model.fingerprints import Part
 from prefect_nb.model.runs import FlowRun, ResultReference, Run, TaskRun
 from prefect_nb.model.states import StateType
+from prefect_nb.store.log_limits import LogLimit
 from prefect_nb.store.memory import MemoryStore
 from prefect_nb.store.sqlite import SqliteStore
 
@@ -431,6 +432,28 @@ def test_logs_are_filtered_and_followed(store: Store) -> None:
     assert store.logs(after=got[0][0]) == got[1:]
     assert store.logs(limit=1) == got[:1]
     assert store.logs(uuid4()) == []
+
+
+@pytest.mark.parametrize("limit", [LogLimit(lines=10), LogLimit(bytes=100)])
+@pytest.mark.parametrize("batch", [1, 7, 40])
+def test_of_a_long_log_the_newest_lines_are_kept_and_one_counts_the_rest(
+    store: Store, limit: LogLimit, batch: int
+) -> None:
+    store.log_limit = limit  # type: ignore[attr-defined]
+    flow, task, alone = uuid4(), uuid4(), uuid4()
+    others = [LogLine(NOW, 20, "a", "another run's", uuid4()), LogLine(NOW, 20, "a", "x" * 50, None, alone)]
+    store.write_logs(others)
+    lines = [LogLine(NOW + n, 20, "a", f"number {n:03}", flow, task if n % 2 else None) for n in range(40)]
+    for start in range(0, 40, batch):
+        store.write_logs(lines[start : start + batch])
+    marker, *kept = [line for _, line in store.logs(flow)]
+    assert kept == lines[-10:]
+    assert marker.message.startswith("30 older lines were dropped here")
+    assert marker.level == 30
+    assert [line for _, line in store.logs(task_run_id=alone)] == others[1:]
+    assert [line for _, line in store.logs()][:2] == others
+    store.write_logs([LogLine(NOW, 20, "a", str(n) * 20, None, alone) for n in range(12)])
+    assert len(store.logs(task_run_id=alone)) == (11 if limit.lines == 10 else 4)
 
 
 def test_a_flow_keeps_its_id(store: Store) -> None:

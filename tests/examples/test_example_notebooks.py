@@ -171,3 +171,40 @@ def test_a_parameter_of_the_wrong_type_is_refused_before_anything_runs() -> None
     with pytest.raises(ParameterTypeError, match="seed"):
         Flow.from_notebook(WINE)(seed="seven")
     assert Home.current().store.flow_runs(RunQuery()) == []
+
+
+AGENT = FOLDER / "agent_with_approval.ipynb"
+
+
+def task_states(flow_run: FlowRun) -> list[tuple[str, str, int]]:
+    home = Home.current()
+    runs = home.store.task_runs(RunQuery(flow_run_id=flow_run.id, oldest_first=True))
+    return [(run.name.partition("-")[0], run.state_name, run.run_count) for run in runs]
+
+
+@pytest.mark.parametrize(("decision", "last"), [(True, "refund"), (False, "model, turn 3")])
+def test_the_agent_asks_a_person_and_goes_on_with_what_it_had_done(tmp_path: Path, decision: bool, last: str) -> None:
+    state = Flow.from_notebook(AGENT, output_path=tmp_path / "out.ipynb")(decision=decision, return_state=True)
+    assert state.is_completed(), state.message
+    home = Home.current()
+    home.ledger.commit()
+    small, again, large = home.store.flow_runs(RunQuery(flow_name="answer-mail", oldest_first=True))
+    assert [run.state_name for run in (small, again, large)] == ["Completed"] * 3
+    assert task_states(small)[:2] == [("model, turn 1", "Completed", 2), ("look_up", "Completed", 1)]
+    assert [name for name, state_name, _ in task_states(again) if state_name == "Cached"] == [
+        "model, turn 1",
+        "model, turn 2",
+        "refund",
+        "model, turn 3",
+    ]
+    assert large.run_count == 2
+    assert task_states(large)[:4] == [
+        ("model, turn 1", "Completed", 2),
+        ("look_up", "Completed", 1),
+        ("model, turn 2", "Completed", 1),
+        (last, "Completed", 1),
+    ]
+    [stand_in] = [
+        run for run in home.store.task_runs(RunQuery(kinds=("subflow",))) if run.id == large.parent_task_run_id
+    ]
+    assert stand_in.state_name == "Completed"

@@ -102,7 +102,7 @@ def test_another_input_at_a_position_is_refused(begun: Any) -> None:
         values = [load(1), load(5)]
         return sums(values)
 
-    with pytest.raises(NonDeterminismError, match="at task call 2 'load-.*' was recorded, .* with another 'day'"):
+    with pytest.raises(NonDeterminismError, match=r"at task call 2 'load-.*' was recorded, .* with another 'day'"):
         resume(run, other_input)
     assert snapshot()[1] == before
 

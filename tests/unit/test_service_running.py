@@ -66,7 +66,7 @@ def flows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("name", "texts", "options", "error", "words"),
     [
         ("work", ["cuont=3"], {}, ParameterBindError, "did you mean 'count'"),
-        ("work", [], {}, ParameterBindError, "missing the argument 'count'"),
+        ("work", [], {}, ParameterBindError, "missing a required argument: 'count'"),
         ("work", ["count"], {}, ParameterBindError, "-p name=value"),
         ("work", ["count=1", "count=2"], {}, ParameterBindError, "given twice"),
         ("work", ["count=many"], {}, ParameterTypeError, "count: Input should be a valid integer"),
