@@ -245,6 +245,7 @@ class Home:
                         persist=attached.persist,
                         make_runner=ThreadPoolTaskRunner().open,
                         shared=True,
+                        depth=attached.depth,
                     )
                     if attached.again:
                         scope.previous = task_runs_before(self, attached.flow_run_id)
@@ -268,6 +269,7 @@ class Home:
                         persist=attached.persist,
                         make_runner=ThreadPoolTaskRunner().open,
                         shared=True,
+                        depth=attached.depth,
                     )
                     if attached.flow_run_id not in self.live:
                         self.ledger.own(attached.flow_run_id, attached.epoch)

@@ -90,8 +90,7 @@ def get_state_exception(state: State[Any]) -> BaseException:
     if not (state.is_failed() or state.is_crashed() or state.is_cancelled()):
         raise ValueError(f"Expected failed or crashed state got {state!r}.")
     data = state.data
-    fitting = BaseException | State | str | _states.ResultHandle | list | tuple | set
-    if data is not None and not isinstance(data, fitting):
+    if data is not None and not isinstance(data, (BaseException, State, str, _states.ResultHandle, list, tuple, set)):
         raise TypeError(
             f"Unexpected result for failed state: {data!r} - {type(data).__name__} cannot be resolved into an exception"
         )

@@ -14,18 +14,20 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.option("--mend", is_flag=True, help="Do what is safe: remove leftovers, make files private, rebuild rows.")
+@click.option("--remote", is_flag=True, help="Fetch results kept in other storages, too, and check them.")
 @output_option
-def doctor(mend: bool, output: str) -> int:
+def doctor(mend: bool, remote: bool, output: str) -> int:
     """Check that all that was kept is whole. Says what is wrong and how to mend it.
 
-    Exits with 0 when nothing is left to do, else with 1.
+    Exits with 0 when nothing is left to do, else with 1. Results in storages that only the network reaches are not
+    fetched unless you ask for it.
 
     Example:
       prefect-nb doctor --mend
     """
     from prefect_nb.service.doctor import examine
 
-    report = examine(mend)
+    report = examine(mend, remote)
     if output == "json":
         as_json(_document(report))
     else:
@@ -43,6 +45,8 @@ def _show(report: "Report") -> None:
         click.echo(f"✓ There is no history yet: {report.home} will be made by the first run.")
         return
     seen = f"{report.flow_runs} flow runs, {report.task_runs} task runs, {report.results} kept results"
+    if report.results_elsewhere:
+        seen += f" ({report.results_elsewhere} kept elsewhere were not looked at: --remote)"
     left = sum(not (finding.mended or finding.harmless) for finding in report.findings)
     if report.healthy:
         click.echo(f"✓ {report.home} is healthy: {seen} checked.")
@@ -63,6 +67,7 @@ def _document(report: "Report") -> dict[str, object]:
         "flow_runs": report.flow_runs,
         "task_runs": report.task_runs,
         "results": report.results,
+        "results_elsewhere": report.results_elsewhere,
         "findings": [
             {
                 "what": finding.problem.what,

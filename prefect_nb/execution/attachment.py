@@ -40,6 +40,8 @@ class Attachment(msgspec.Struct, frozen=True):
     persist: bool | None = None
     again: bool = False
     """Whether the run was begun before: task runs of it that completed, their results kept, are not run again."""
+    depth: int = 0
+    """How many flow runs enclose that one."""
     named: tuple[UUID, ...] | None = None
     """On a retry or repair: the task runs that were asked for by name."""
 

@@ -9,7 +9,7 @@ from prefect_nb.engine.commands import Outcome, Returned
 from prefect_nb.execution import keeping, key_waits, keys, logs
 from prefect_nb.execution.steps import Steps, blocking
 from prefect_nb.execution.transaction_modes import CommitMode, IsolationLevel, TransactionState
-from prefect_nb.execution.transactions import BaseTransaction, Transaction, active
+from prefect_nb.execution.transactions import Transaction, active
 from prefect_nb.model.states import State, StateType
 
 if TYPE_CHECKING:

@@ -24,9 +24,10 @@ from prefect_nb.execution.context import _tags, current_flow, current_tags, curr
 from prefect_nb.execution.futures import PrefectFuture
 from prefect_nb.execution.ids import new_id
 from prefect_nb.execution.kept import KeptResult, NotKept
+from prefect_nb.execution.lineage import inputs_of
 from prefect_nb.execution.recorder import created
 from prefect_nb.execution.shapes import Surroundings
-from prefect_nb.execution.task_runs import TaskExecution, inputs_of
+from prefect_nb.execution.task_runs import TaskExecution
 from prefect_nb.interfaces import Entry, RunQuery
 from prefect_nb.model.runs import TaskRun, to_datetime
 from prefect_nb.model.states import Crashed, Scheduled, State, StateDetails, StateType

@@ -6,6 +6,7 @@ as a module of that package.
 """
 
 import ast
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -79,6 +80,21 @@ def load_flow(entrypoint: str) -> Any:
     return _pick(_import_module(str(parsed.module)), parsed)
 
 
+def in_folder(source: str | os.PathLike[str], entrypoint: str) -> tuple[Path, str]:
+    """The file, and the name in it, of an entrypoint within a folder of this machine.
+
+    Raises:
+        ObjectNotFound: there is no such folder.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        raise ObjectNotFound(
+            f"There is no folder {os.fspath(source)!r}. Only folders of this machine can be loaded from."
+        )
+    file, colon, name = entrypoint.rpartition(":")
+    return (folder / file, name) if colon else (folder / entrypoint, "")
+
+
 def load_what_can_be(entrypoint: str) -> Any | None:
     """The flow of a file that cannot be imported whole: imports and statements that fail are passed over.
 
@@ -97,12 +113,9 @@ def load_what_can_be(entrypoint: str) -> Any | None:
     namespace = ModuleType(_module_name(path)[0])
     namespace.__file__ = str(path)
     for statement in _statements(path):
-        try:
+        # What a statement needs may be among what is missing.
+        with contextlib.suppress(Exception, SystemExit):
             exec(compile(ast.Module([statement], []), str(path), "exec"), vars(namespace))  # noqa: S102 - the user's file
-        except (KeyboardInterrupt, PrefectSignal):
-            raise
-        except BaseException:  # this statement is one of those that cannot be
-            continue
     try:
         return _named(namespace, parsed.name, str(path))
     except MissingFlowError:

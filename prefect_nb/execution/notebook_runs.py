@@ -304,6 +304,7 @@ def _environment(execution: FlowExecution, document: Document) -> dict[str, str]
         run.epoch,
         durable=scope.durable,
         persist=scope.persist,
+        depth=scope.depth - 1,
         again=run.epoch > 1 or run.run_count > 1,
         named=scope.again.named if scope.again is not None else None,
     )

@@ -24,8 +24,7 @@ from prefect_nb.model.runs import FlowRun, to_datetime, to_us
 from prefect_nb.model.states import Paused, Running, State, StateType, Suspended
 
 if TYPE_CHECKING:
-    from prefect_nb.execution.flow_runs import FlowExecution
-    from prefect_nb.execution.shapes import Surroundings
+    from prefect_nb.execution.shapes import RecordingFlow, Surroundings
 
 T = TypeVar("T")
 
@@ -135,13 +134,13 @@ suspended_here: WeakValueDictionary[UUID, Any] = WeakValueDictionary()
 """The flows of runs that were suspended in this process: they need not be loaded from a file to go on."""
 
 
-def next_key(execution: FlowExecution, key: str | None) -> str:
+def next_key(execution: RecordingFlow, key: str | None) -> str:
     """The key of the pause that the flow comes to now: the one given, else its number."""
     execution.scope.pauses += 1
     return key or str(execution.scope.pauses)
 
 
-def is_answered(execution: FlowExecution, key: str) -> bool:
+def is_answered(execution: RecordingFlow, key: str) -> bool:
     """Whether the flow run has been resumed from a pause of that key, in this attempt or an earlier one."""
     return key in execution.home.store.inputs.answered(execution.run.id)
 
@@ -167,7 +166,7 @@ def _with_keyset(state: State[Any], keyset: dict[str, str] | None) -> State[Any]
     return state
 
 
-def pause_here(execution: FlowExecution, state: State[Any], timeout: float | None) -> None:
+def pause_here(execution: RecordingFlow, state: State[Any], timeout: float | None) -> None:
     """Record the pause and wait on this thread until somebody resumes the run.
 
     Raises:
@@ -178,13 +177,13 @@ def pause_here(execution: FlowExecution, state: State[Any], timeout: float | Non
     _go_on(execution, state, wait_here(look, execution.run.id, execution.scope, timeout))
 
 
-async def pause_awaiting(execution: FlowExecution, state: State[Any], timeout: float | None) -> None:
+async def pause_awaiting(execution: RecordingFlow, state: State[Any], timeout: float | None) -> None:
     """The same on this loop."""
     look = _begin(execution, state)
     _go_on(execution, state, await wait_awaiting(look, execution.run.id, execution.scope, timeout))
 
 
-def _begin(execution: FlowExecution, state: State[Any]) -> Callable[[], PauseEnd | None]:
+def _begin(execution: RecordingFlow, state: State[Any]) -> Callable[[], PauseEnd | None]:
     if execution.run.state_type is StateType.PAUSED:  # the body went on after a pause that timed out
         execution.record(Running())
     logger = logs.flow_run_logger(execution.run, execution.flow)
@@ -195,7 +194,7 @@ def _begin(execution: FlowExecution, state: State[Any]) -> Callable[[], PauseEnd
     return lambda: execution.home.store.inputs.pause_end(state_id)
 
 
-def _go_on(execution: FlowExecution, state: State[Any], end: PauseEnd | None) -> None:
+def _go_on(execution: RecordingFlow, state: State[Any], end: PauseEnd | None) -> None:
     inputs = execution.home.store.inputs
     assert state.id is not None
     if end is None and inputs.end_pause(_end_of(execution.run, TIMED_OUT)):
@@ -205,7 +204,7 @@ def _go_on(execution: FlowExecution, state: State[Any], end: PauseEnd | None) ->
     logs.flow_run_logger(execution.run, execution.flow).info("Resuming flow run execution!")
 
 
-def carry_out(execution: FlowExecution, wish: Request) -> None:
+def carry_out(execution: RecordingFlow, wish: Request) -> None:
     """Pause, or leave the body suspended, as asked from outside.
 
     Raises:
@@ -219,7 +218,7 @@ def carry_out(execution: FlowExecution, wish: Request) -> None:
     pause_here(execution, paused(timeout, key, keyset), timeout)
 
 
-def warn_of_lost_results(execution: FlowExecution) -> None:
+def warn_of_lost_results(execution: RecordingFlow) -> None:
     """Name the completed task runs and sub-flow runs that will run again because their results were not kept."""
     home, id = execution.home, execution.run.id
     home.ledger.commit(flow_run_id=id)

@@ -7,7 +7,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from prefect_nb.exceptions import RunCancelled
@@ -18,15 +18,27 @@ from prefect_nb.model.states import State
 if TYPE_CHECKING:
     from prefect_nb.execution.again import Again
     from prefect_nb.execution.futures import PrefectFuture
-    from prefect_nb.execution.same_path import RecordedPath
     from prefect_nb.interfaces import Request, Runner
 
+DEEPEST = 64
 _TRACKED_VALUES = 512
 _UNTRACKED = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented)})
 
 
+class KnownPath(Protocol):
+    """What the code of a resumed run called before."""
+
+    def called(self, execution: Any, found: TaskRun | None) -> None:
+        """The flow calls a task; `found` is the run of the same task and position from before."""
+        ...
+
+
 class Scope:
-    """A flow run, or the notebook run this kernel belongs to, as its task runs see it."""
+    """A flow run, or the notebook run this kernel belongs to, as its task runs see it.
+
+    Raises:
+        RecursionError: 64 flow runs enclose one another already.
+    """
 
     def __init__(
         self,
@@ -37,6 +49,7 @@ class Scope:
         make_runner: Callable[[], Runner],
         parent: Scope | None = None,
         shared: bool = False,
+        depth: int = 0,
     ) -> None:
         self.flow_run_id = flow_run_id
         self.durable = durable
@@ -44,6 +57,10 @@ class Scope:
         self.shared = shared
         """Whether another process owns the flow run, and this one only adds task runs to it."""
         self.parent = parent
+        self.depth: int = depth + 1 if parent is None else parent.depth + 1
+        """How many flow runs enclose one another, this one included."""
+        if self.depth > DEEPEST:
+            raise RecursionError(f"Flow runs enclose one another {DEEPEST} deep; here one more begins.")
         self.across_runs: bool = parent is not None and parent.across_runs
         """Whether tasks with the default cache policy reuse results of other flow runs, too."""
         self.result_storage: Any = None if parent is None else parent.result_storage
@@ -60,7 +77,7 @@ class Scope:
         """Completed sub-flow runs whose results were kept, by the same keys: a retry does not run them again."""
         self.again: Again | None = parent.again if parent is not None else None
         """On a retry or repair: what may not be taken over from before."""
-        self.path: RecordedPath | None = None
+        self.path: KnownPath | None = None
         """On a resume of a durable run: what its code called before."""
         self.pauses = 0
         """How many pauses this attempt has come to."""

@@ -84,6 +84,17 @@ class FlowShell(Protocol):
     task_runner: Any
 
 
+class RecordingFlow(FlowShell, Protocol):
+    """A flow run with what is needed to pause it."""
+
+    home: Surroundings
+    scope: Scope
+
+    def record(self, state: State[Any]) -> State[Any]:
+        """Record a state."""
+        ...
+
+
 class RecordingTask(TaskShell, Protocol):
     """A task run with what is needed to record something of it."""
 
@@ -111,6 +122,14 @@ class RecordingTask(TaskShell, Protocol):
     persist: bool
     plan: TaskPlan
     lock: AbstractContextManager[Any]
+
+    parent: TaskRun | None
+    wait_for: Any
+    dynamic_key: str
+
+    def templated_name(self) -> str:
+        """The run's name by the task's `task_run_name`."""
+        ...
 
     def stopped(self) -> Stopped | None:
         """An outcome, if the flow run is being cancelled."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,17 +13,19 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from prefect_nb.engine import commands as c
-from prefect_nb.engine.task_run import Steps, TaskPlan, describe, failed_attempts, task_run
+from prefect_nb.engine.task_run import Steps, TaskPlan, describe, task_run
 from prefect_nb.exceptions import Fenced, InvalidMove, RunCancelled, TaskRunTimeoutError
 from prefect_nb.execution import (
     admission,
     attempts,
     caching,
+    delays,
     hooks,
     inputs,
     keeping,
     key_waits,
     keys,
+    lineage,
     logs,
     portal,
     replay,
@@ -150,42 +151,32 @@ class TaskExecution:
         self.proposed_at = 0
         self.flow = current_flow.get()
         outer = current_task.get()
-        around = transactions.active.get()
-        self.enclosing: transactions.BaseTransaction | None = None
-        if outer is not None or around is not None:
-            around = transactions.enclosing(outer, around)
-            self.enclosing = None if around is None or around.is_over else around
+        self.enclosing = transactions.open_around(outer)
         # A cell is where the notebook run's own task runs are called; those of a flow inside it have the flow.
         cell = home.current_cell() if outer is None and scope is not None and scope.shared else None
         self.parent: TaskRun | None = outer.execution.run if outer is not None else cell
-        wanted = task.log_prints
-        if wanted is None:
+        self.log_prints: bool = task.log_prints
+        if task.log_prints is None:
             alone = scope is None and outer is None
-            wanted = home.settings.logging_log_prints if alone else logs.log_prints.get()
-        self.log_prints: bool = wanted
-        if wanted:
+            self.log_prints = home.settings.logging_log_prints if alone else logs.log_prints.get()
+        if self.log_prints:
             logs.install()
         self.dynamic_key = scope.position(self.parent, task.task_key) if scope is not None else str(self.id)
         if scope is not None and scope.previous:
-            found = scope.previous.pop((task.task_key, self.dynamic_key), None)
-            if scope.path is not None and self.parent is None:
-                scope.path.called(self, found)
-            if found is None and scope.again is not None:
-                found = scope.again.unfinished_run(scope, task.task_key, self.dynamic_key)
-            if found is not None:
-                self.id, self.run = found.id, found
-                if task.retries and found.state_type is StateType.CRASHED:
-                    self.plan = self._plan_after_crash()
-                    self.steps = task_run(self.plan)
+            self._take_up(scope)
 
-    def _plan_after_crash(self) -> TaskPlan:
-        """The attempts that failed before the crash count, and so does the time waited since; what it cut off does not."""
-        failed, waiting_since = failed_attempts(self.home.store.events(self.id))
-        attempt = min(failed, self.task.retries) + 1
-        wait = 0.0
-        if waiting_since is not None:
-            wait = max(0.0, self.delay(failed) - (now_us() - waiting_since) / 1e6)
-        return replace(self.plan, attempt=attempt, wait=wait)
+    def _take_up(self, scope: Scope) -> None:
+        """On a resume: be the run that made this call before."""
+        found = scope.previous.pop((self.task.task_key, self.dynamic_key), None)
+        if scope.path is not None and self.parent is None:
+            scope.path.called(self, found)
+        if found is None and scope.again is not None:
+            found = scope.again.unfinished_run(scope, self.task.task_key, self.dynamic_key)
+        if found is not None:
+            self.id, self.run = found.id, found
+            if self.task.retries and found.state_type is StateType.CRASHED:
+                self.plan = delays.plan_after_crash(self)
+                self.steps = task_run(self.plan)
 
     # Answers
 
@@ -204,7 +195,7 @@ class TaskExecution:
                         item.wait()
                 return self.resolve_upstream()
             case c.Sleep(seconds):
-                return self.sleep(seconds)
+                return delays.sleep(self, seconds)
             case c.Admit(wait=True):
                 return admission.by_waiting(self)
         return self.answer_at_once(command)
@@ -255,7 +246,7 @@ class TaskExecution:
                 case c.Keep(value):
                     return self.keep(value)
                 case c.Delay(attempt):
-                    return self.delay(attempt)
+                    return delays.delay(self, attempt)
                 case c.Admit():
                     return admission.at_once(self)
                 case c.Translate(error):
@@ -294,7 +285,7 @@ class TaskExecution:
             elif self.run.events == 0:
                 if self.scope is not None and self.scope.closed and self.scope.stopping:
                     raise InvalidMove(f"{self.task.name!r} was called after its flow run was cancelled.")
-                run = self._create(state)
+                run = lineage.first_snapshot(self, state)
                 self.ledger.append(Entry(run, created(run, state), flow_run_id), flow_run_id, self)
             else:
                 resumed = self.state is None
@@ -330,37 +321,8 @@ class TaskExecution:
             self.abandoned = True
         self.finish(state)
 
-    def _create(self, state: State[Any]) -> TaskRun:
-        task, scope, now = self.task, self.scope, now_us()
-        name = task.name if scope is None else f"{task.name}-{self.id.hex[-3:]}"
-        tags = task.tags | current_tags()
-        run = TaskRun(
-            id=self.id,
-            name=name,
-            flow_run_id=scope.flow_run_id if scope is not None else None,
-            parent_id=self.parent.id if self.parent is not None else None,
-            task_key=task.task_key,
-            dynamic_key=self.dynamic_key,
-            task_version=task.version,
-            tags=tuple(sorted(tags)) if tags else (),
-            task_inputs=inputs_of(self.parameters, self.wait_for, self.parent, scope),
-            retries=task.retries or 0,
-            state_type=state.type,
-            state_name=state.name,
-            state_message=state.message,
-            state_id=new_id(),
-            state_us=now,
-            created_us=now,
-            expected_us=now,
-            events=1,
-            owner_id=self.home.owner_id if scope is None or scope.shared else None,
-        )
-        if task.task_run_name is not None and not self.plan.has_upstream:
-            self.run = run  # what a callable that makes the name sees of the run
-            run = replace(run, name=self._templated_name())
-        return run
-
-    def _templated_name(self) -> str:
+    def templated_name(self) -> str:
+        """The run's name by the task's `task_run_name`."""
         token = current_task.set(TaskRunContext(self))
         try:
             name = self.task.run_name(self.parameters)
@@ -387,7 +349,7 @@ class TaskExecution:
         if self.task.task_run_name is None or not self.plan.has_upstream:
             return
         with self.lock:
-            event = Renamed(self.id, now_us(), self._templated_name())
+            event = Renamed(self.id, now_us(), self.templated_name())
             entry = Entry(apply(self.run, event), event, self.run.flow_run_id)
             self.ledger.append(entry, self.run.flow_run_id, self)
 
@@ -545,33 +507,6 @@ class TaskExecution:
         """The exception that stands for a timeout."""
         return TaskRunTimeoutError(f"Task run exceeded timeout of {self.task.timeout_seconds} second(s)")
 
-    def sleep(self, seconds: float) -> c.Stopped | None:
-        """Wait before the next attempt; a cancel ends the wait."""
-        if self.scope is None:
-            import time
-
-            time.sleep(seconds)
-            return None
-        woken = threading.Event()
-        self.scope.stoppers.add(woken.set)
-        try:
-            if not self.scope.stopping:
-                woken.wait(seconds)
-        finally:
-            self.scope.stoppers.discard(woken.set)
-        return self.stopped()
-
-    def delay(self, attempt: int) -> float:
-        """Seconds before the next attempt, with jitter."""
-        delays = self.task.retry_delays
-        if not delays:
-            return 0.0
-        seconds: float = delays[min(attempt, len(delays)) - 1]
-        jitter = self.task.retry_jitter_factor
-        if jitter:
-            seconds *= 1 + random.uniform(-min(jitter, 1.0), jitter)
-        return max(0.0, seconds)
-
     # The transaction
 
     @property
@@ -647,38 +582,3 @@ class TaskExecution:
 
 
 _NO_RUN = TaskRun(id=UUID(int=0), name="")
-
-
-def inputs_of(
-    parameters: dict[str, Any], wait_for: Any, parent: TaskRun | None, scope: Scope | None
-) -> dict[str, list[dict[str, str]]]:
-    """Where a run's arguments came from, in Prefect's form: by parameter, `wait_for` and `__parents__`."""
-    found: dict[str, list[dict[str, str]]] = {}
-    if scope is not None:
-        for name, value in parameters.items():
-            sources = _sources(value, scope)
-            if sources:
-                found[name] = sources
-    if wait_for is not None:
-        sources = _sources(wait_for, scope)
-        if sources:
-            found["wait_for"] = sources
-    if parent is not None:
-        found["__parents__"] = [{"input_type": "task_run", "id": str(parent.id)}]
-    return found
-
-
-def _sources(value: Any, scope: Scope | None) -> list[dict[str, str]]:
-    direct = scope.source_of(value) if scope is not None else None
-    if direct is not None:
-        return [{"input_type": "task_run", "id": str(direct)}]
-    if not inputs.has_special(value):
-        if type(value) in (list, tuple) and scope is not None and len(value) <= 100:
-            known = dict.fromkeys(map(scope.source_of, value))
-            return [{"input_type": "task_run", "id": str(id)} for id in known if id is not None]
-        return []
-    ids = dict.fromkeys(
-        item.task_run_id if isinstance(item, PrefectFuture) else item.state_details.task_run_id
-        for item, _ in inputs.find(value)
-    )
-    return [{"input_type": "task_run", "id": str(id)} for id in ids if id is not None]

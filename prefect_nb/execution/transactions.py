@@ -483,6 +483,15 @@ def enclosing(task: TaskRunContext | None, around: BaseTransaction | None) -> Ba
     return make() if make is not None else around
 
 
+def open_around(task: TaskRunContext | None) -> BaseTransaction | None:
+    """The transaction that what is called here, in this task run, becomes part of; None for none."""
+    around = active.get()
+    if around is None and task is None:
+        return None
+    around = enclosing(task, around)
+    return None if around is None or around.is_over else around
+
+
 def _read(transaction: BaseTransaction) -> Any:
     store, key, holder = transaction.store, transaction.key, transaction._lock_holder
     if store is None or key is None or not store.exists(key):

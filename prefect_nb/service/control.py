@@ -8,16 +8,16 @@ from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from prefect_nb.exceptions import InvalidMove, NotResumable, ObjectNotFound, ParameterBindError, ParameterTypeError
+from prefect_nb.exceptions import InvalidMove, ObjectNotFound, ParameterBindError, ParameterTypeError
 from prefect_nb.execution import pausing, resuming
 from prefect_nb.execution.clock import now_us
-from prefect_nb.execution.loading import load_flow
 from prefect_nb.flows import Flow
 from prefect_nb.home import Home
 from prefect_nb.model.parameters import parse_cli_parameters
 from prefect_nb.model.runs import FlowRun
 from prefect_nb.model.states import Cancelled
 from prefect_nb.service import pausing as waits
+from prefect_nb.service.flow_code import flow_of
 from prefect_nb.service.history import settled_home
 from prefect_nb.service.running import Finished, Watch, execute
 
@@ -183,23 +183,6 @@ def resume(
         return asyncio.run(outcome) if inspect.iscoroutine(outcome) else outcome
 
     return execute(flow_of(run), start, watch)
-
-
-def flow_of(run: FlowRun) -> Flow[..., Any]:
-    """The flow a run was of, loaded from where its code is.
-
-    Raises:
-        NotResumable: its code is in no file.
-        ObjectNotFound, ScriptError, MissingFlowError, NotebookError: the file is gone, broken, or another one now.
-    """
-    if run.kind == "notebook" and run.input_path is not None:
-        return Flow.from_notebook(run.input_path, output_path=run.output_path)
-    if run.entrypoint is None:
-        raise NotResumable(
-            f"Flow run {run.name!r}: its code is in no file (it was defined in a notebook or an interactive session). "
-            f"Where flow {run.flow_name!r} is defined, call `that_flow.resume({str(run.id)!r})`."
-        )
-    return load_flow(run.entrypoint)
 
 
 def _reload(home: Home, run: FlowRun) -> FlowRun:

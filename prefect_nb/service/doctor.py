@@ -44,6 +44,8 @@ class Report(msgspec.Struct, kw_only=True):
     flow_runs: int = 0
     task_runs: int = 0
     results: int = 0
+    results_elsewhere: int = 0
+    """Kept in storages that only the network reaches, and not looked at."""
 
     @property
     def healthy(self) -> bool:
@@ -51,13 +53,14 @@ class Report(msgspec.Struct, kw_only=True):
         return all(finding.mended or finding.harmless for finding in self.findings)
 
 
-def examine(mend: bool = False) -> Report:
+def examine(mend: bool = False, remote: bool = False) -> Report:
     """Look at everything in the home directory. A damaged history is a finding, not an error.
 
     Runs left open by dead processes are settled in any case, as by every other command.
 
     Args:
         mend: do what is safe: remove what interrupted writes left, make files private, rebuild rows from their events.
+        remote: fetch results from other storages, too, to see whether they are whole.
     """
     path = get_settings().home
     report = Report(home=path)
@@ -75,7 +78,7 @@ def examine(mend: bool = False) -> Report:
     try:
         report.findings += _dead_owners(home)
         report.findings += _sqlite_version(home)
-        _results(home, report)
+        _results(home, report, remote)
     except PrefectException as error:
         report.findings.append(Finding(Problem(f"the rest was not checked: {error}", str(path), "Mend that first.")))
     return report
@@ -119,7 +122,7 @@ def _everything_in(path: Path) -> Iterator[Path]:
 
 def _leftovers(path: Path, mend: bool) -> Iterator[Finding]:
     """Files that an interrupted write left. Young ones may be in use."""
-    unfinished = [*path.glob("results/*/.*.tmp"), *path.glob(".*.new*")]
+    unfinished = [*path.glob("results/**/.*.tmp"), *path.glob(".*.new*")]
     for file in unfinished:
         if not _is_stale(file):
             continue
@@ -169,17 +172,18 @@ def _rebuild(home: Home, problem: Problem) -> bool:
     return named is not None and home.store.rebuild(UUID(named[0]))
 
 
-def _results(home: Home, report: Report) -> None:
+def _results(home: Home, report: Report, remote: bool) -> None:
     """Whether every kept result is there and whole."""
-    checked: dict[str, bool] = {}
+    checked: dict[_Place, bool | None] = {}
     lost: list[Run] = []
     for run in _all(home.store.flow_runs):
         report.flow_runs += 1
-        _check_result(home, run, checked, lost)
+        _check_result(home, run, checked, lost, remote)
     for run in _all(home.store.task_runs):
         report.task_runs += 1
-        _check_result(home, run, checked, lost)
-    report.results = len(checked)
+        _check_result(home, run, checked, lost, remote)
+    report.results_elsewhere = sum(is_whole is None for is_whole in checked.values())
+    report.results = len(checked) - report.results_elsewhere
     for run in lost[:_LISTED]:
         kind = "flow run" if isinstance(run, FlowRun) else "task run"
         problem = Problem(
@@ -193,13 +197,18 @@ def _results(home: Home, report: Report) -> None:
         report.findings.append(Finding(Problem(more, str(home.path / "results"), "As above.")))
 
 
-def _check_result(home: Home, run: Run, checked: dict[str, bool], lost: list[Run]) -> None:
+_Place = tuple[str | None, str | None, str]
+
+
+def _check_result(home: Home, run: Run, checked: dict[_Place, bool | None], lost: list[Run], remote: bool) -> None:
     reference: ResultReference | None = run.result
     if reference is None:
         return
-    if reference.sha256 not in checked:
-        checked[reference.sha256] = home.results.check(reference)
-    if not checked[reference.sha256]:
+    place = (reference.storage, reference.key, reference.sha256)
+    if place not in checked:
+        is_near = reference.storage is None or os.path.isabs(reference.storage)
+        checked[place] = home.results.check(reference) if is_near or remote else None
+    if checked[place] is False:
         lost.append(run)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
 from uuid import UUID
 
 from prefect_nb.execution import pausing
@@ -13,9 +13,6 @@ from prefect_nb.home import Home
 from prefect_nb.interfaces.inputs import FlowRunInput
 from prefect_nb.service.input_values import ensure_flow_run_id
 
-if TYPE_CHECKING:
-    from prefect_nb.service.run_inputs import BaseRunInput
-
 T = TypeVar("T")
 
 
@@ -24,7 +21,7 @@ class GetInputHandler(Generic[T]):
 
     def __init__(
         self,
-        run_input_cls: type[BaseRunInput],
+        run_input_cls: Any,
         key_prefix: str,
         timeout: float | None = 3600,
         poll_interval: float = 10,

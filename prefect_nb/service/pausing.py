@@ -20,6 +20,7 @@ from prefect_nb.execution.shapes import Surroundings
 from prefect_nb.home import Home
 from prefect_nb.model.runs import FlowRun
 from prefect_nb.model.states import State
+from prefect_nb.service.flow_code import flow_of
 
 _LOOK_SECONDS = 0.1
 
@@ -287,8 +288,6 @@ def resumable_flow(run: FlowRun) -> Any:
     Raises:
         NotResumable, ObjectNotFound, ScriptError, MissingFlowError, NotebookError: it cannot be found.
     """
-    from prefect_nb.service.control import flow_of
-
     return pausing.suspended_here.get(run.id) or flow_of(run)
 
 

@@ -12,7 +12,7 @@ import msgspec
 from prefect_nb.execution import repairing
 from prefect_nb.flows import Flow
 from prefect_nb.model.runs import FlowRun, TaskRun
-from prefect_nb.service.control import flow_of
+from prefect_nb.service.flow_code import flow_of
 from prefect_nb.service.history import settled_home
 from prefect_nb.service.running import Finished, Watch, execute
 

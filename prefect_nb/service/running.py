@@ -178,7 +178,7 @@ def _python_flow(target: str, options: RunOptions) -> Flow[..., Any]:
     for option, given in (("an output notebook", options.output_path), ("a kernel", options.kernel_name)):
         if given is not None:
             raise ConfigurationError(f"{target} is a Python flow: {option} can be given for a notebook only.")
-    flow = load_flow(target)
+    flow: Flow[..., Any] = load_flow(target)
     changes: dict[str, Any] = {"timeout_seconds": options.timeout_seconds, "durable": options.durable or None}
     return flow.with_options(**changes) if any(value is not None for value in changes.values()) else flow
 

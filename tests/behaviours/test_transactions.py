@@ -1,5 +1,8 @@
 """What runs in a transaction is committed together, or rolled back together."""
 
+# What goes wrong in these tests goes wrong at the end of a block.
+# ruff: noqa: PT012, TRY301
+
 import asyncio
 import logging
 import threading

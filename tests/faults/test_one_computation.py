@@ -24,9 +24,7 @@ def begun(home):
 @pytest.mark.parametrize("how", ["call", "submit"])
 def test_eight_processes_compute_it_once_and_get_one_value(prefect_nb_home, how):
     with ExitStack() as stack:
-        processes = [
-            stack.enter_context(harness.started("one_key.py", prefect_nb_home, 0.3, how)) for _ in range(8)
-        ]
+        processes = [stack.enter_context(harness.started("one_key.py", prefect_nb_home, 0.3, how)) for _ in range(8)]
         assert [process.wait() for process in processes] == [0] * 8, [process.errors for process in processes]
         assert len(begun(prefect_nb_home)) == 1
         assert len({process.output for process in processes}) == 1

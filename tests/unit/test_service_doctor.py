@@ -13,6 +13,7 @@ from prefect_nb import flow, task
 from prefect_nb.exceptions import StoreDamaged
 from prefect_nb.home import Home, close_all
 from prefect_nb.interfaces import Owner
+from prefect_nb.results.remote import RemoteResultStore
 from prefect_nb.service import history
 from prefect_nb.service.doctor import Finding, _sqlite_version, examine
 
@@ -206,6 +207,38 @@ def test_leftovers_are_removed_when_old(home: Path):
     assert examine(mend=True).healthy
     assert (old.exists(), young.exists()) == (False, True)
     assert wrong(examine().findings) == []
+
+
+def test_leftovers_of_results_under_a_key_are_found_at_any_depth(home: Path):
+    folder = home / "results" / "keyed" / "by" / "month"
+    folder.mkdir(0o700, parents=True)
+    for above in (folder.parent, folder.parent.parent):
+        above.chmod(0o700)
+    leftover = folder / ".march.1.ee.tmp"
+    leftover.touch(0o600)
+    age(leftover)
+
+    assert [finding.problem.where for finding in wrong(examine().findings)] == [str(leftover)]
+    assert examine(mend=True).healthy
+    assert not leftover.exists()
+
+
+def test_results_elsewhere_are_fetched_only_when_asked_for(home: Path, monkeypatch: pytest.MonkeyPatch):
+    work.with_options(name="remote", result_storage="memory://bucket/results", persist_result=True)()
+    fetched: list[str] = []
+    whole = RemoteResultStore.check
+    monkeypatch.setattr(
+        RemoteResultStore, "check", lambda store, reference: (fetched.append(reference.sha256), whole(store, reference))[1]
+    )
+
+    report = examine()
+
+    assert wrong(report.findings) == []
+    assert fetched == []
+    assert (report.results, report.results_elsewhere) == (2, 3)
+    report = examine(remote=True)
+    assert len(fetched) == 3
+    assert (report.results, report.results_elsewhere) == (5, 0)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes of files are POSIX")

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from pathlib import Path
 
 from prefect_nb import flow, task
 from prefect_nb.cache_policies import INPUTS, TASK_SOURCE
@@ -11,7 +12,7 @@ seconds, how = float(sys.argv[1]), sys.argv[2]
 
 
 def note(what):
-    with open(os.environ["EXECUTIONS"], "a") as log:
+    with Path(os.environ["EXECUTIONS"]).open("a") as log:
         log.write(f"{os.getpid()} {what} {time.time()}\n")
 
 
@@ -34,4 +35,4 @@ def wants():
 
 if __name__ == "__main__":
     sys.modules["one_key"] = sys.modules["__main__"]
-    print(wants())
+    print(wants())  # noqa: T201

@@ -78,6 +78,12 @@ def gate() -> list[int]:
 
 
 @flow
+def gate_open() -> int:
+    """The same, and nothing waits for its commits."""
+    return sum([step(0), step(1), gated(2), step(3)])
+
+
+@flow
 def idle() -> str:
     """Writes nothing while it is stopped and taken over."""
     reach("at-body")

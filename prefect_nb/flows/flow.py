@@ -6,8 +6,7 @@ import copy
 import inspect
 import os
 import types
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable
-from contextlib import aclosing
+from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
@@ -15,16 +14,16 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from prefect_nb.exceptions import ObjectNotFound, ParameterTypeError, ScriptError
-from prefect_nb.execution import clock, drive, generated, inputs, loading, resuming, secrets
+from prefect_nb.exceptions import ParameterTypeError
+from prefect_nb.execution import generated, inputs, loading, resuming, secrets
 from prefect_nb.execution.again import Again
-from prefect_nb.execution.context import FlowRunContext, current_flow, current_tags, current_task, visualizing
+from prefect_nb.execution.context import FlowRunContext, current_flow, visualizing
 from prefect_nb.execution.definitions import (
     FlowDefinition,
     bound_to,
     check_hooks,
-    checked_template,
     checked_name,
+    checked_template,
     file_version,
     flow_name,
     name_like,
@@ -32,17 +31,20 @@ from prefect_nb.execution.definitions import (
     templated_name,
 )
 from prefect_nb.execution.flow_runs import FlowExecution
-from prefect_nb.execution.ids import new_id
 from prefect_nb.execution.repairing import Begun, Repairable
 from prefect_nb.execution.scope import Scope
 from prefect_nb.execution.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect_nb.execution.visualizing import FlowGraph
-from prefect_nb.home import Home, root_hooks
+from prefect_nb.flows import driving
+from prefect_nb.flows.beginning import new_run
+from prefect_nb.home import Home
+from prefect_nb.model.codec import jsonable
+from prefect_nb.model.parameter_schema import ParameterSchema
 from prefect_nb.model.runs import FlowRun, TaskRun
 from prefect_nb.model.signatures import Signature, check_reserved
 from prefect_nb.model.states import State
 from prefect_nb.settings import get_settings
-from prefect_nb.tasks import UNSET_BY_NONE, current_scope
+from prefect_nb.tasks import UNSET_BY_NONE
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -206,7 +208,7 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
     ) -> Any:
         """Run the flow with bound parameters; `run_fields` are set on the new `FlowRun`."""
         home = Home.current()
-        run, parent, dummy = self._new_run(home, run_fields)
+        run, parent, dummy = new_run(self, home, run_fields)
         return self._run(home, run, parameters, parent, dummy, wait_for, return_state, on_start)
 
     def resume(
@@ -250,56 +252,6 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
     def _loadable(self, home: Home, run: FlowRun) -> dict[str, Any]:
         recorded = secrets.all_parameters(home.cipher, run)
         return {name: value for name, value in recorded.items() if name in self.signature.names}
-
-    def _new_run(self, home: Home, fields: dict[str, Any]) -> tuple[FlowRun, Scope | None, TaskRun | None]:
-        parent = current_scope(home)
-        outer_flow, outer_task = current_flow.get(), current_task.get()
-        cell = home.current_cell() if outer_task is None and parent is not None and parent.shared else None
-        outer = outer_task.execution.run if outer_task is not None else cell
-        id = new_id()
-        dummy: TaskRun | None = None
-        lineage: dict[str, Any] = {}
-        if parent is not None and parent.flow_run_id is not None:
-            dummy = TaskRun(
-                id=new_id(),
-                kind="subflow",
-                name=self.name,
-                flow_run_id=parent.flow_run_id,
-                parent_id=outer.id if outer is not None else None,
-                task_key=f"subflow-{self.name}",
-                dynamic_key=parent.position(outer, f"subflow-{self.name}"),
-                owner_id=home.owner_id if parent.shared else None,
-            )
-            around = outer_flow.flow_run if outer_flow is not None else None
-            root = (around.root_flow_run_id or around.id) if around is not None else parent.flow_run_id
-            lineage = {
-                "parent_task_run_id": dummy.id,
-                "parent_flow_run_id": parent.flow_run_id,
-                "root_flow_run_id": root,
-            }
-        tags = current_tags()
-        return (
-            FlowRun(
-                **{
-                    "id": id,
-                    "name": "",
-                    "kind": self.kind,
-                    "flow_id": home.flow_id(self.name),
-                    "flow_name": self.name,
-                    "flow_version": self.version,
-                    "tags": tuple(sorted(tags)),
-                    "retries": self.retries,
-                    "retry_delays": (self.retry_delay_seconds,) if self.retry_delay_seconds else (),
-                    "entrypoint": self.entrypoint,
-                    "durable": self.durable,
-                    "owner_id": home.owner_id,
-                    **lineage,
-                    **fields,
-                }
-            ),
-            parent,
-            dummy,
-        )
 
     def _run_name(self, execution: FlowExecution) -> str:
         """A name from the `flow_run_name` template or callable, which may look at `runtime.flow_run`; or two words."""
@@ -371,14 +323,7 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
         if on_start is not None:
             on_start(execution)
         execution.state = done
-        if self.isgenerator and not return_state:
-            return _items_awaited(home, execution) if self.isasync else _items(home, execution)
-        if self.isasync:
-            return _run_awaiting(home, execution, return_state)
-        if execution.state is None:
-            with _Lifetime(home, execution):
-                drive.blocking(execution)
-        return execution.outcome(return_state)
+        return driving.run(home, execution, return_state)
 
     # Variants
 
@@ -452,14 +397,19 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
         Raises:
             ObjectNotFound, ScriptError, MissingFlowError, NotebookError: the message says what is missing or broken.
         """
-        folder = Path(source).expanduser()
-        if not folder.is_dir():
-            raise ObjectNotFound(f"There is no folder {str(source)!r}. Only folders of this machine can be loaded from.")
-        file, colon, name = entrypoint.rpartition(":")
-        path = folder / (file if colon else entrypoint)
+        path, name = loading.in_folder(source, entrypoint)
         if path.suffix == ".ipynb":
             return cls.from_notebook(path)
-        return load_flow_from_entrypoint(f"{path}:{name}" if colon else str(path), use_placeholder_flow=False)
+        return cast("Flow[..., Any]", loading.load_flow(f"{path}:{name}" if name else str(path)))
+
+    @property
+    def parameters(self) -> ParameterSchema:
+        """The JSON schema of its parameters, as servers and forms read it."""
+        return ParameterSchema.of(self.signature)
+
+    def serialize_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Parameters as JSON can hold them; what it cannot hold becomes a short text."""
+        return {name: jsonable(value) for name, value in parameters.items()}
 
     @classmethod
     def from_notebook(cls, path: str | os.PathLike[str], **options: Any) -> NotebookFlow:
@@ -546,57 +496,6 @@ class NotebookFlow(Flow[..., Any]):
         return super().start(parameters, on_start=named, **{**fields, **options})
 
 
-class _Lifetime:
-    """Around the driving of a flow run: it is listed, watched and shown while it lives."""
-
-    def __init__(self, home: Home, execution: FlowExecution) -> None:
-        self._home = home
-        self._execution = execution
-        self._finishers: list[Callable[[], None]] = []
-
-    def __enter__(self) -> None:
-        execution = self._execution
-        if execution.parent is None or execution.parent.shared:
-            clock.synchronize()
-            self._finishers = [
-                finish for hook in list(root_hooks) if (finish := hook(self._home, execution.run.id)) is not None
-            ]
-        self._home.enter(execution.scope, execution.run.epoch)
-
-    def __exit__(self, *exc: object) -> None:
-        self._home.leave(self._execution.scope)
-        for finish in self._finishers:
-            finish()
-
-
-def _items(home: Home, execution: FlowExecution) -> Generator[Any, Any, Any]:
-    if execution.state is not None:  # a sub-flow that completed before its parent was resumed
-        yield from execution.outcome(return_state=False)
-        return None
-    with _Lifetime(home, execution):
-        yield from drive.generating(execution)
-    return execution.outcome(return_state=False)
-
-
-async def _items_awaited(home: Home, execution: FlowExecution) -> AsyncGenerator[Any, None]:
-    if execution.state is not None:
-        for item in execution.outcome(return_state=False):
-            yield item
-        return
-    with _Lifetime(home, execution):
-        async with aclosing(drive.generating_awaited(execution)) as items:
-            async for item in items:
-                yield item
-    execution.outcome(return_state=False)
-
-
-async def _run_awaiting(home: Home, execution: FlowExecution, return_state: bool) -> Any:
-    if execution.state is None:
-        with _Lifetime(home, execution):
-            await drive.awaiting(execution)
-    return execution.outcome(return_state)
-
-
 @overload
 def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
 
@@ -638,39 +537,3 @@ def _make(options: dict[str, Any], fn: Callable[P, R]) -> Flow[P, R]:
 # Written `flow.from_source(...)` as often as `Flow.from_source(...)`.
 flow.from_source = Flow.from_source  # type: ignore[attr-defined]
 flow.from_notebook = Flow.from_notebook  # type: ignore[attr-defined]
-
-
-def load_flow_from_entrypoint(entrypoint: str, use_placeholder_flow: bool = True) -> Flow[..., Any]:
-    """The flow an entrypoint names: `path/to/file.py:name`, `package.module:name`, `report.ipynb`.
-
-    Args:
-        entrypoint: where it is.
-        use_placeholder_flow: where the file cannot be imported whole, give the flow all the same, to be looked at;
-            called, it may raise what the import raised.
-
-    Raises:
-        ObjectNotFound, ScriptError, MissingFlowError, UnspecifiedFlowError, NotebookError: the message says what is
-            missing or broken.
-    """
-    if entrypoint.endswith(".ipynb"):
-        return Flow.from_notebook(entrypoint)
-    try:
-        return cast("Flow[..., Any]", loading.load_flow(entrypoint))
-    except ScriptError as error:
-        if not use_placeholder_flow:
-            raise
-        return safe_load_flow_from_entrypoint(entrypoint) or _placeholder(entrypoint, error)
-
-
-def safe_load_flow_from_entrypoint(entrypoint: str) -> Flow[..., Any] | None:
-    """The flow of a file some of whose imports are missing; None where the flow's own definition needs them."""
-    return cast("Flow[..., Any] | None", loading.load_what_can_be(entrypoint))
-
-
-def _placeholder(entrypoint: str, error: Exception) -> Flow[..., Any]:
-    name, description = loading.definition_of(entrypoint)
-
-    def not_loaded(*_args: Any, **_kwargs: Any) -> None:
-        raise error
-
-    return Flow(not_loaded, name=name, description=description)
