@@ -107,13 +107,7 @@ def _attempts(plan: TaskPlan) -> Steps:
         outcome = yield c.CallBody(attempt)
         final = judge_task(outcome)
         if final.type is StateType.COMPLETED:
-            if plan.persisted and type(outcome) is c.Returned and outcome.value is not final:
-                handle = yield c.Keep(outcome.value)
-                if isinstance(handle, State):
-                    return handle
-                if handle is not None:
-                    final.data = handle
-            return final
+            return (yield from _kept(plan, outcome, final))
         if final.type is not StateType.FAILED or attempt > plan.retries:
             return final
         if plan.ask_retry and not (yield c.AskRetry(final)):
@@ -135,6 +129,17 @@ def _admission() -> Generator[c.Command, Any, State[Any] | None]:
         yield c.Record(AwaitingConcurrencySlot())
         refused = yield c.Admit(wait=True)
     return None if refused is None else judge_task(refused)
+
+
+def _kept(plan: TaskPlan, outcome: c.Outcome, final: State[Any]) -> Steps:
+    """The completed state with its value kept, if it is to be; another state if that went wrong."""
+    if plan.persisted and type(outcome) is c.Returned and outcome.value is not final:
+        handle = yield c.Keep(outcome.value)
+        if isinstance(handle, State):
+            return handle
+        if handle is not None:
+            final.data = handle
+    return final
 
 
 def judge_task(outcome: c.Outcome) -> State[Any]:

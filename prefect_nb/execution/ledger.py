@@ -231,7 +231,7 @@ class Ledger:
         held: list[Item] = []
         while True:
             if not held:
-                self._wake.wait()
+                self._wake.wait(_ASIDE_SECONDS if self._aside else None)
             if not self._closing:
                 self._urgent.wait(_RETRY_SECONDS if self.failure else self._interval)
             self._wake.clear()

@@ -19,6 +19,7 @@ from uuid import UUID
 from prefect_nb.exceptions import MissingContextError
 from prefect_nb.execution.context import current_flow, current_task
 from prefect_nb.interfaces import Emit, LogLine
+from prefect_nb.model import redaction
 from prefect_nb.model.redaction import redact
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ else:
     LoggerAdapter = logging.LoggerAdapter
 
 MAX_LINE_BYTES = 64 * 1024
+_MARGIN = 2048
+_PART = 1024 * 1024
 
 emit_to: ContextVar[Emit | None] = ContextVar("prefect_nb_emit", default=None)
 """Where this run's log lines go."""
@@ -132,7 +135,7 @@ class _RunHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            message = clip(redact(self.format(record)))
+            message = public(self.format(record))
             flow_run_id = _uuid(getattr(record, "flow_run_id", None))
             task_run_id = _uuid(getattr(record, "task_run_id", None))
             sink = emit_to.get()
@@ -144,7 +147,7 @@ class _RunHandler(logging.Handler):
             if show_on_console and not said:
                 # The traceback is kept; on the console the exception itself, raised to the caller, shows it.
                 shown = getattr(sink, "show", show)  # what was carried elsewhere is shown where it came from
-                shown(_console_text(record, clip(redact(record.getMessage()))), record.levelno)
+                shown(_console_text(record, public(record.getMessage())), record.levelno)
         except Exception:
             self.handleError(record)
 
@@ -177,13 +180,29 @@ def in_notebook() -> bool:
     return shell is not None and hasattr(shell, "kernel")
 
 
-def clip(message: str) -> str:
-    """A log message of at most 64 KiB; what was cut off is counted."""
+def public(message: str) -> str:
+    """A log message without secrets, of at most 64 KiB; what was cut off is counted."""
+    margin = max(_MARGIN, len(redaction.known[0])) if redaction.known else _MARGIN
+    if len(message) <= MAX_LINE_BYTES + margin:
+        return _clipped(redact(message), None)
+    # Cut first, as all that is done to a text takes as much memory again. A secret that the cut goes through is at the
+    # end of what is left, and that end goes, too.
+    return _clipped(redact(message[: MAX_LINE_BYTES + margin])[:-margin], _size(message))
+
+
+def _clipped(message: str, size: int | None) -> str:
     data = message.encode("utf-8", "surrogatepass")
-    if len(data) <= MAX_LINE_BYTES:
+    if len(data) <= MAX_LINE_BYTES and size is None:
         return message
     kept = data[:MAX_LINE_BYTES].decode("utf-8", "ignore")
-    return f"{kept}... [{len(data) - MAX_LINE_BYTES} more bytes]"
+    return f"{kept}... [{(size or len(data)) - min(len(data), MAX_LINE_BYTES)} more bytes]"
+
+
+def _size(message: str) -> int:
+    if message.isascii():
+        return len(message)
+    parts = (message[start : start + _PART] for start in range(0, len(message), _PART))
+    return sum(len(part.encode("utf-8", "surrogatepass")) for part in parts)
 
 
 def _uuid(text: str | None) -> UUID | None:
@@ -220,6 +239,9 @@ def _logging_print(*args: Any, **kwargs: Any) -> None:
     """`print`, which inside a run with `log_prints` writes to the run's log."""
     if not log_prints.get() or kwargs.get("file") not in (None, sys.stdout):
         _print(*args, **kwargs)
+        return
+    if len(args) == 1 and type(args[0]) is str and not kwargs:
+        get_run_logger().info("%s", args[0])
         return
     import io
 

@@ -123,6 +123,7 @@ class RemoteCall:
         self.refers = False
         """Whether there are references to kept results among the parameters, to be read here."""
         self._interrupt: Callable[[], Any] | None = None
+        self._is_stopped = False
 
     def __getstate__(self) -> dict[str, Any]:
         fields = self.__dict__
@@ -154,9 +155,11 @@ class RemoteCall:
                 variable.reset(token)
 
     def stop(self) -> None:
-        """Interrupt the body; called on another thread of the process that it runs in."""
-        if self._interrupt is not None:
-            self._interrupt()
+        """Interrupt the body, or do not call it; called on another thread of the process that it runs in."""
+        self._is_stopped = True
+        interrupt = self._interrupt
+        if interrupt is not None:
+            interrupt()
 
     def _enter(self, emit: Emit) -> list[tuple[ContextVar[Any], Token[Any]]]:
         fields: Any = self
@@ -189,6 +192,8 @@ class RemoteCall:
             return asyncio.run(self._await(lambda: task.whole(*args, **kwargs), timeout, timed_out))
         self._interrupt = partial(raise_in_thread, threading.get_ident(), RunCancelled)
         try:
+            if self._is_stopped:
+                return Stopped()
             outcome = call_blocking(lambda: task.whole(*args, **kwargs), timeout, timed_out)
             self._interrupt = None
         except RunCancelled as late:
@@ -204,6 +209,8 @@ class RemoteCall:
         assert task is not None
         self._interrupt = partial(loop.call_soon_threadsafe, task.cancel)
         try:
+            if self._is_stopped:
+                return Stopped()
             return await call_awaiting(body, timeout, timed_out)
         finally:
             self._interrupt = None

@@ -195,7 +195,7 @@ class TaskExecution:
                         item.wait()
                 return self.resolve_upstream()
             case c.Sleep(seconds):
-                return delays.sleep(self, seconds)
+                return self.sleep(seconds)
             case c.Admit(wait=True):
                 return admission.by_waiting(self)
         return self.answer_at_once(command)
@@ -506,6 +506,10 @@ class TaskExecution:
     def timed_out(self) -> Exception:
         """The exception that stands for a timeout."""
         return TaskRunTimeoutError(f"Task run exceeded timeout of {self.task.timeout_seconds} second(s)")
+
+    def sleep(self, seconds: float) -> c.Stopped | None:
+        """Wait before the next attempt; a cancel ends the wait."""
+        return delays.sleep(self, seconds)
 
     # The transaction
 

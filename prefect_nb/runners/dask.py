@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -256,8 +257,8 @@ class DaskRunner(ClusterRunner):
         with contextlib.suppress(Exception):
             waiting = [flight.ticket for flight in flights if flight.attempt is None and flight.ticket is not None]
             self.client.cancel(waiting, force=True)
-            begun = [flight.id for flight in flights if flight.attempt is not None]
-            self.client.run(stop, begun, on_error="ignore", wait=False)
+            # All of them: what is cancelled as waiting may begin just now.
+            self.client.run(stop, [flight.id for flight in flights], on_error="ignore", wait=False)
         left = self._ended(flights, GRACE_SECONDS)
         if left:
             self._left_behind = True
@@ -276,12 +277,16 @@ class DaskRunner(ClusterRunner):
 # On a worker
 
 _works: dict[str, Work] = {}
+_stopped: deque[str] = deque(maxlen=10_000)
+"""Calls that may still be waiting here, or on their way."""
 
 
 @contextlib.contextmanager
 def _stoppable(id: str, work: Work) -> Iterator[None]:
     _works[id] = work
     try:
+        if id in _stopped:
+            _interrupt(work)
         yield
     finally:
         del _works[id]
@@ -299,8 +304,14 @@ def run(call: bytes, held: list[bytes], order: Order, topic: str) -> bytes:
 
 
 def stop(ids: list[str]) -> None:
-    """Interrupt these calls, as far as they are made here."""
+    """Interrupt these calls where they are made here, as far as they can be; those to come are not made."""
+    _stopped.extend(ids)
     for id in ids:
-        interrupt = getattr(_works.get(id), "stop", None)
-        if interrupt is not None:
-            interrupt()
+        if id in _works:
+            _interrupt(_works[id])
+
+
+def _interrupt(work: Work) -> None:
+    interrupt = getattr(work, "stop", None)
+    if interrupt is not None:
+        interrupt()

@@ -1,4 +1,4 @@
-"""Acting on runs: cancel and resume."""
+"""Acting on runs: cancel, pause, answer and resume."""
 
 import asyncio
 import inspect

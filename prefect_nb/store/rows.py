@@ -127,18 +127,26 @@ def replace_row(connection: sqlite3.Connection, run: Run) -> None:
         connection.execute(_REPLACE_FLOW, flow_row(run))
 
 
-def _insert(connection: sqlite3.Connection, statement: str, rows: list[Row]) -> None:
+def insert(
+    connection: sqlite3.Connection, statement: str, rows: list[Row], at_once: tuple[int, ...] = (_ROWS_A_STATEMENT,)
+) -> None:
     """Insert rows, many a statement.
 
     SQLite gives the interpreter away and takes it back once a statement, and while a flow runs other threads want it.
+
+    Args:
+        at_once: how many go with one statement: as many as possible with the first, the rest with the next.
     """
     head, values = statement.split(" VALUES ")
-    whole = len(rows) - len(rows) % _ROWS_A_STATEMENT
-    if whole:
-        several = f"{head} VALUES {', '.join([values] * _ROWS_A_STATEMENT)}"
-        chunks = (rows[start : start + _ROWS_A_STATEMENT] for start in range(0, whole, _ROWS_A_STATEMENT))
-        connection.executemany(several, [tuple(chain.from_iterable(chunk)) for chunk in chunks])
-    connection.executemany(statement, rows[whole:])
+    done = 0
+    for size in at_once:
+        end = len(rows) - (len(rows) - done) % size
+        if end > done:
+            several = f"{head} VALUES {', '.join([values] * size)}"
+            chunks = (rows[start : start + size] for start in range(done, end, size))
+            connection.executemany(several, [tuple(chain.from_iterable(chunk)) for chunk in chunks])
+            done = end
+    connection.executemany(statement, rows[done:])
 
 
 def append(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
@@ -161,7 +169,7 @@ def append(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
         elif before.events != number:
             raise OutOfStep
         last[run_key] = run
-    _insert(connection, _INSERT_EVENT, events)
+    insert(connection, _INSERT_EVENT, events)
 
     new_tasks: list[Row] = []
     new_flows: list[Row] = []
@@ -181,7 +189,7 @@ def append(connection: sqlite3.Connection, entries: Iterable[Entry]) -> None:
     if new_flows:
         connection.executemany(_INSERT_FLOW, new_flows)
     if new_tasks:
-        _insert(connection, _INSERT_TASK, new_tasks)
+        insert(connection, _INSERT_TASK, new_tasks)
     for statement, rows in ((_UPDATE_FLOW, flows), (_UPDATE_TASK, tasks)):
         if rows and connection.executemany(statement, rows).rowcount != len(rows):
             raise OutOfStep

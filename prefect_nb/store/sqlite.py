@@ -23,7 +23,7 @@ from prefect_nb.store.crash_points import crash_point
 from prefect_nb.store.database import Database
 from prefect_nb.store.files import prepare_home
 from prefect_nb.store.log_limits import LogLimit
-from prefect_nb.store.rows import OutOfStep, append, following, replace_row, storable, to_json
+from prefect_nb.store.rows import OutOfStep, append, following, replace_row, to_json
 from prefect_nb.store.schema import HISTORY, LOGS
 from prefect_nb.store.sqlite_blocks import SqliteBlocks
 from prefect_nb.store.sqlite_inputs import SqliteInputs

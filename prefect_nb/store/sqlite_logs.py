@@ -8,7 +8,7 @@ from uuid import UUID
 
 from prefect_nb.interfaces import LogLine
 from prefect_nb.store.log_limits import LogLimit, lines_left_out, log_of, size_of
-from prefect_nb.store.rows import key, storable
+from prefect_nb.store.rows import Row, insert, key, storable
 
 _INSERT = "INSERT INTO log (at_us, level, name, flow_run_id, task_run_id, message) VALUES (?, ?, ?, ?, ?, ?)"
 _ADD_UP = """
@@ -20,11 +20,11 @@ _OF_TASK_RUN = "task_run_id = ? AND flow_run_id IS NULL"
 
 def write(connection: sqlite3.Connection, lines: Sequence[LogLine], limit: LogLimit) -> None:
     """Append log lines; of a run that has more than it may have, the oldest go."""
-    rows = [
+    rows: list[Row] = [
         (line.at_us, line.level, storable(line.name), key(line.flow_run_id), key(line.task_run_id), storable(line.message))
         for line in lines
     ]
-    connection.executemany(_INSERT, rows)
+    insert(connection, _INSERT, rows, (500, 40))
     ordered = sorted(lines, key=lambda line: log_of(line) or UUID(int=0))
     for id, group in groupby(ordered, log_of):
         if id is None:
@@ -47,11 +47,10 @@ def _trim(connection: sqlite3.Connection, newest: LogLine, lines: int, size: int
         (id.bytes, marker or 0),
     )
     dropped = freed = last = at_us = 0
-    for last, length, at_us in oldest:
+    while (dropped < lines or freed < size) and (row := oldest.fetchone()) is not None:
+        last, length, at_us = row
         dropped += 1
         freed += length
-        if dropped >= lines and freed >= size:
-            break
     oldest.close()
     connection.execute(f"DELETE FROM log WHERE {where} AND cursor <= ?", (id.bytes, last))
     (all_dropped,) = connection.execute(

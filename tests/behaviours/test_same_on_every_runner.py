@@ -398,7 +398,7 @@ def test_what_a_task_submits_is_in_the_history_when_it_ends(elsewhere, history):
     assert {run.flow_run_id for run in inner} == {history.flow_runs()[0].id}
 
 
-def test_cancelling_the_flow_interrupts_what_runs(elsewhere, history):
+def test_cancelling_the_flow_interrupts_what_runs(elsewhere, history, tmp_path):
     from prefect_nb.exceptions import CancelledRun
     from prefect_nb.home import Home
 
@@ -428,6 +428,19 @@ def test_cancelling_the_flow_interrupts_what_runs(elsewhere, history):
         f()
     assert time.monotonic() - begun < 60
     assert {run.state_name for run in [*history.task_runs(), *history.flow_runs()]} == {"Cancelled"}
+    # Nothing goes on: both places of the cluster are free.
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+
+    @task
+    def meet(side):
+        return gate.write_text("met") if side else gate.read_text()
+
+    @flow(task_runner=elsewhere)
+    def g():
+        return {"met": meet.map([0, 1]).result()}
+
+    assert g() == {"met": ["met", 3]}
 
 
 def test_options_of_ray_reach_the_task(ray_cluster):

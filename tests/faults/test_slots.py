@@ -75,25 +75,25 @@ def test_killed_holders_leave_nothing_behind(
         holding = [stack.enter_context(started("slots.py", home.path, "hold")) for _ in range(victims)]
         working = [stack.enter_context(started("slots.py", home.path, "enter_often", 5)) for _ in range(workers)]
         by_pid = {process.pid: process for process in holding}
+
+        def living() -> set[int]:
+            alive = by_pid.keys() - killed.keys()
+            failed = [by_pid[pid] for pid in alive if by_pid[pid].ended()]
+            assert [(process.wait(), process.errors) for process in failed] == []
+            return alive
+
         # Not while twenty interpreters start at once: what is measured is the limit, not the machine.
-        wait_until(lambda: by_pid.keys() <= {owner.pid for owner in home.store.owners()}, "all stand in line")
+        wait_until(lambda: living() <= {owner.pid for owner in home.store.owners()}, "all stand in line")
         for number in range(victims):
             full = min(limit, victims - number)
-            alive = by_pid.keys() - killed.keys()
-
-            def hold_or_failed(full: int = full, alive: set[int] = alive) -> bool:
-                failed = [by_pid[pid] for pid in alive if by_pid[pid].ended()]
-                assert [process.wait() and process.errors for process in failed] == []
-                return len(inside(home) & alive) >= full
-
-            wait_until(hold_or_failed, "the holders hold")
+            wait_until(lambda full=full: len(inside(home) & living()) >= full, "the holders hold")
             # The slots' rows say the same as the holders themselves, at every look.
             assert sum(slot.count for slot in home.store.limits.slots()) <= limit
             if restarts:
                 with started("slots.py", home.path, "keep_home_open") as keeper:
                     wait_until(lambda keeper=keeper: keeper.pid in {o.pid for o in home.store.owners()}, "it is there")
                     keeper.kill()
-            pid = min(inside(home) & alive)
+            pid = min(inside(home) & living())
             killed[pid] = kill(by_pid[pid])
             if number < victims - limit:
                 waits.append(wait_for_entry_after(home, killed[pid]))
