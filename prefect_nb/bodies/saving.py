@@ -32,13 +32,18 @@ def default_output(document: Document, run_name: str) -> str:
     folder = document.folder
     if not os.access(folder, os.W_OK) and not (folder / FOLDER).is_dir():
         folder = Path.cwd()
-    safe = "".join(letter if letter.isalnum() or letter in " ._-" else "-" for letter in run_name)[:80]
-    base = folder / FOLDER / f"{document.stem}-{safe}.ipynb"
+    safe = "".join(letter if letter.isalnum() or letter in " ._-" else "-" for letter in run_name)
+    base = folder / FOLDER / f"{_cut(document.stem, 140)}-{_cut(safe, 80)}.ipynb"
     path, number = base, 1
     while path.exists():
         number += 1
         path = base.with_stem(f"{base.stem}-{number}")
     return str(path)
+
+
+def _cut(name: str, size: int) -> str:
+    """At most so many bytes of a name, as file systems count them."""
+    return os.fsencode(name)[:size].decode(errors="ignore")
 
 
 def check_output(document: Document, output: str) -> str:

@@ -201,7 +201,11 @@ def disable(name: str) -> None:
     click.echo(f"Disabled the concurrency limit '{one_line(name)}'.")
 
 
-gcl = Group(name="gcl", commands=global_concurrency_limit.commands, help="Short for `global-concurrency-limit`.")
+gcl = Group(
+    name="gcl",
+    commands=global_concurrency_limit.commands,
+    help="Short for `global-concurrency-limit`.\n\nExample:\n  prefect-nb gcl create database --limit 3",
+)
 
 
 def _list(limits: Sequence[Limit], title: str, output: str) -> None:

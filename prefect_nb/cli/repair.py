@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from prefect_nb.cli.group import Command
 from prefect_nb.cli.output import output_option, state_words
 from prefect_nb.model.runs import FlowRun, TaskRun
 from prefect_nb.service import history
@@ -26,7 +27,7 @@ def _going_on(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run")
 @_going_on
 def retry(run: str, yes: bool, force: bool, quiet: bool, output: str) -> int:
@@ -48,7 +49,7 @@ def retry(run: str, yes: bool, force: bool, quiet: bool, output: str) -> int:
     return report(finished, quiet, output)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run")
 @click.option(
     "--task",

@@ -11,7 +11,11 @@ from prefect_nb.home import Home
 
 @click.group(cls=Group)
 def task() -> None:
-    """Execute task runs that were recorded by `my_task.delay(...)`."""
+    """Execute task runs that were recorded by `my_task.delay(...)`.
+
+    Example:
+      prefect-nb task serve mail.py:send
+    """
 
 
 @task.command()

@@ -8,11 +8,15 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from prefect_nb.exceptions import NotResumable
 from prefect_nb.interfaces import Cipher, Entry
 from prefect_nb.model import redaction
-from prefect_nb.model.codec import jsonable
+from prefect_nb.model.codec import is_note, jsonable
 from prefect_nb.model.events import FlowRunCreated, Renamed, TaskRunCreated
 from prefect_nb.model.runs import FlowRun, Run
+
+LARGEST = 512 * 1024
+"""Bytes of JSON that are recorded of one parameter; of more, only how many there were."""
 
 
 def recorded_parameters(
@@ -30,6 +34,7 @@ def recorded_parameters(
         SecretKeyError: there are secrets among them, and they cannot be encrypted.
     """
     shown: dict[str, Any] = {}
+    notes: list[str] = []
     sealed: dict[str, bytes] = {}
     for name, value in given.items():
         secrets = list(redaction.secrets_in(accepted.get(name)))
@@ -37,7 +42,9 @@ def recorded_parameters(
             value = accepted[name]
         for secret in secrets:
             redaction.notice(secret)
-        plain = jsonable(redaction.masked(value) if secrets else value)
+        plain = jsonable(redaction.masked(value) if secrets else value, limit=LARGEST)
+        if is_note(plain, value):
+            notes.append(name)
         if not secrets and isinstance(value, str) and "Secret" in str(hints.get(name)):
             redaction.learn(value)
             shown[name] = redaction.MASK
@@ -47,9 +54,10 @@ def recorded_parameters(
             pickled = _pickled(value)
             if pickled is not None:
                 sealed[name] = pickled
-    if not sealed:
-        return {"parameters": shown}
-    return {"parameters": shown, "sealed_parameters": cipher.encrypt(pickle.dumps(sealed))}
+    recorded: dict[str, Any] = {"parameters": shown, "unrecorded": tuple(name for name in notes if name not in sealed)}
+    if sealed:
+        recorded["sealed_parameters"] = cipher.encrypt(pickle.dumps(sealed))
+    return recorded
 
 
 def all_parameters(cipher: Cipher, run: FlowRun) -> dict[str, Any]:
@@ -57,7 +65,14 @@ def all_parameters(cipher: Cipher, run: FlowRun) -> dict[str, Any]:
 
     Raises:
         SecretKeyError: they cannot be decrypted.
+        NotResumable: of some only a note was recorded.
     """
+    if run.unrecorded:
+        names = ", ".join(map(repr, run.unrecorded))
+        raise NotResumable(
+            f"Flow run {run.name!r} was given what cannot be written down, or is too large to be: {names}. "
+            "Start a new run."
+        )
     if run.sealed_parameters is None:
         return run.parameters
     sealed = pickle.loads(cipher.decrypt(run.sealed_parameters))

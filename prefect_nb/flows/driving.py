@@ -57,7 +57,7 @@ async def items_awaited(home: Home, execution: FlowExecution) -> AsyncGenerator[
     execution.outcome(return_state=False)
 
 
-def run(home: Home, execution: FlowExecution, return_state: bool) -> Any:
+def driven(home: Home, execution: FlowExecution, return_state: bool) -> Any:
     """Drive a flow run to its end, in the colour of its body; gives what a call of the flow gives."""
     if execution.flow.isgenerator and not return_state:
         return items_awaited(home, execution) if execution.flow.isasync else items(home, execution)

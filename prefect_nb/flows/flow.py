@@ -323,7 +323,7 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
         if on_start is not None:
             on_start(execution)
         execution.state = done
-        return driving.run(home, execution, return_state)
+        return driving.driven(home, execution, return_state)
 
     # Variants
 

@@ -1,5 +1,6 @@
 """Events and snapshots <-> JSON bytes. The version is part of the database schema, not of every row."""
 
+import os
 from typing import Any
 
 import msgspec
@@ -16,7 +17,11 @@ decode_task_run = msgspec.json.Decoder(TaskRun).decode
 decode_flow_run = msgspec.json.Decoder(FlowRun).decode
 
 
-def jsonable(value: Any, *, depth: int = 32, limit: int = 64 * 1024) -> Any:
+DEEPEST = 32
+"""How deep parameters may be nested."""
+
+
+def jsonable(value: Any, *, depth: int = DEEPEST, limit: int = 64 * 1024) -> Any:
     """`value` as something JSON can hold, for showing: what cannot be expressed becomes a short text.
 
     Args:
@@ -36,9 +41,25 @@ def jsonable(value: Any, *, depth: int = 32, limit: int = 64 * 1024) -> Any:
     return msgspec.json.decode(encoded)
 
 
+def is_deeper(value: Any, depth: int) -> bool:
+    """Whether dicts and lists are nested more than so deep in a value."""
+    if not isinstance(value, dict | list | tuple):
+        return False
+    return depth == 0 or any(is_deeper(item, depth - 1) for item in (value.values() if isinstance(value, dict) else value))
+
+
+def is_note(plain: Any, value: Any) -> bool:
+    """Whether what `jsonable` made of a value only says what it was."""
+    if not isinstance(plain, str) or isinstance(value, str):
+        return False
+    return plain == _placeholder(value) or (plain.startswith("<") and plain.endswith(" bytes of JSON>"))
+
+
 def _convert(value: Any, depth: int) -> Any:
     if depth == 0:
         return _placeholder(value)
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
     if isinstance(value, dict):
         return {str(key): _convert(item, depth - 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

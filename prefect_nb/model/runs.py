@@ -154,6 +154,8 @@ class FlowRun(Snapshot, frozen=True, kw_only=True, omit_defaults=True):
     flow_version: str | None = None
     parameters: dict[str, Any] = {}
     """The arguments as JSON, secrets masked."""
+    unrecorded: tuple[str, ...] = ()
+    """Parameters of which only a note is recorded: they cannot be written down, or are too large."""
     sealed_parameters: str | None = None
     """The arguments that hold secrets, encrypted."""
     parent_task_run_id: UUID | None = None

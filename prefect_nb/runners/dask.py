@@ -303,8 +303,11 @@ def run(call: bytes, held: list[bytes], order: Order, topic: str) -> bytes:
     return outcome
 
 
-def stop(ids: list[str]) -> None:
-    """Interrupt these calls where they are made here, as far as they can be; those to come are not made."""
+async def stop(ids: list[str]) -> None:
+    """Interrupt these calls where they are made here, as far as they can be; those to come are not made.
+
+    A coroutine, as Dask waits for the answers of functions, and a worker may have none to give.
+    """
     _stopped.extend(ids)
     for id in ids:
         if id in _works:

@@ -21,6 +21,7 @@ from prefect_nb.exceptions import (
     NotResumable,
     ObjectNotFound,
     ParameterBindError,
+    ParameterTypeError,
     RecoveryLimit,
     StorageFull,
     StoreDamaged,
@@ -28,7 +29,9 @@ from prefect_nb.exceptions import (
 )
 from prefect_nb.execution.context import tags as tagged
 from prefect_nb.execution.loading import load_flow
+from prefect_nb.execution.secrets import LARGEST
 from prefect_nb.flows import Flow
+from prefect_nb.model.codec import DEEPEST, is_deeper
 from prefect_nb.model.parameters import parse_cli_parameters
 from prefect_nb.model.runs import FlowRun
 from prefect_nb.service import history
@@ -101,9 +104,23 @@ def prepare(
         given = {**(parameters or {}), **parse_cli_parameters(texts, flow.signature.hints())}
     except ValueError as error:
         raise ParameterBindError(f"{error} Parameters are given as -p name=value.") from None
+    _check_extent(given)
     bound = flow.signature.bind_names(given)
     flow.validate_parameters(bound)
     return Prepared(flow, bound, options)
+
+
+def _check_extent(given: Mapping[str, Any]) -> None:
+    try:
+        size = len(msgspec.json.encode(dict(given)))
+    except (TypeError, ValueError):  # objects of this process, not JSON from elsewhere
+        size = 0
+    except RecursionError:
+        size = LARGEST + 1
+    if size > LARGEST or is_deeper(given, DEEPEST):
+        raise ParameterTypeError(
+            f"Parameters may have {LARGEST:,} bytes of JSON and be nested {DEEPEST} deep. Give a path to large data."
+        )
 
 
 def run(prepared: Prepared, watch: Watch = nullcontext) -> Finished:

@@ -216,7 +216,7 @@ def test_variadic_arguments():
     def collect(*args, **kwargs):
         return args, kwargs
 
-    assert mapped(lambda: collect.map([1, 2], [3, 4], k=[5, 6])) == [((1, 3), {"k": 5}), ((2, 4), {"k": 6})]
+    assert mapped(lambda: collect.map([1, 2], [3, 4], k=[5, 6])) == [((1, 2), {"k": 5}), ((3, 4), {"k": 6})]
 
 
 def test_one_failed_element_stops_only_its_child():

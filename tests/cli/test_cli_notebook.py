@@ -53,7 +53,7 @@ def test_a_failed_cell_is_named(shell, notebook: Path):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["-p", "m=3"], "unexpected argument 'm'"),
+        (["-p", "m=3"], "unexpected keyword argument 'm'"),
         (["-p", "n=many"], "n: Input should be an integer"),
         (["--kernel", "no-such-kernel"], "'no-such-kernel', which is not installed"),
     ],

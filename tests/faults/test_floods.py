@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +16,7 @@ from harness import only_flow_run
 from prefect_nb import flow, get_run_logger, task
 from prefect_nb.execution import ledger as ledgers
 from prefect_nb.execution.ledger import Ledger
+from prefect_nb.execution.logs import install
 from prefect_nb.home import Home
 from prefect_nb.interfaces import LogLine
 from prefect_nb.store.memory import MemoryStore
@@ -22,13 +24,21 @@ from prefect_nb.store.memory import MemoryStore
 MEBIBYTE = 1024 * 1024
 
 
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prefect_nb.execution.logs.show_on_console", False)
-    monkeypatch.setattr(logging.getLogger("prefect"), "propagate", False)  # pytest keeps what it hears
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Keeps the console and pytest from hearing what is logged; pytest only if that is said after its own set-up."""
+
+    def be_quiet() -> None:
+        monkeypatch.setenv("PREFECT_NB_LOGGING_TO_CONSOLE", "false")
+        install()
+        monkeypatch.setattr("prefect_nb.execution.logs.show_on_console", False)
+        monkeypatch.setattr(logging.getLogger("prefect"), "propagate", False)
+
+    return be_quiet
 
 
-def test_a_hundred_thousand_lines_of_one_task(prefect_nb_home: Path) -> None:
+def test_a_hundred_thousand_lines_of_one_task(prefect_nb_home: Path, quiet: Callable[[], None]) -> None:
+    quiet()
     slowest: list[float] = []
 
     @task
@@ -136,7 +146,10 @@ def test_a_writer_that_is_stuck_holds_nobody_up() -> None:
 
 @pytest.mark.parametrize("how", ["log", "print"])
 @pytest.mark.parametrize("letter", ["x", "é", "\udcff"])
-def test_a_line_of_a_hundred_megabytes_takes_little_memory(how: str, letter: str) -> None:
+def test_a_line_of_a_hundred_megabytes_takes_little_memory(
+    how: str, letter: str, quiet: Callable[[], None]
+) -> None:
+    quiet()
     text = letter * (100_000_000 if letter == "x" else 50_000_000)
     size = len(text) if letter == "x" else 50_000_000 * len(letter.encode("utf-8", "surrogatepass"))
     used = 0
@@ -162,7 +175,8 @@ def test_a_line_of_a_hundred_megabytes_takes_little_memory(how: str, letter: str
     assert len(message.split("...")[0]) <= 64 * 1024
 
 
-def test_a_hundred_thousand_lines_in_one_print_are_one_entry_of_64_kib() -> None:
+def test_a_hundred_thousand_lines_in_one_print_are_one_entry_of_64_kib(quiet: Callable[[], None]) -> None:
+    quiet()
     text = "\n".join(["a line of one print"] * 100_000)
 
     @flow(log_prints=True)
