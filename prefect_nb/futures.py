@@ -19,7 +19,7 @@ from prefect_nb.execution.futures import (
     as_completed,
     wait,
 )
-from prefect_nb.execution.inputs import resolve_futures_to_states
+from prefect_nb.execution.inputs import resolve_futures_to_results, resolve_futures_to_states
 
 __all__ = [
     "DoneAndNotDoneFutures",
@@ -28,6 +28,7 @@ __all__ = [
     "PrefectFuture",
     "PrefectFutureList",
     "as_completed",
+    "resolve_futures_to_results",
     "resolve_futures_to_states",
     "wait",
 ]

@@ -431,7 +431,8 @@ def _results_here() -> Any:
     flow, task = context.current_flow.get(), context.current_task.get()
     storage = serializer = persist = None
     if flow is not None:
-        storage, serializer, persist = flow.flow.result_storage, flow.flow.result_serializer, flow.flow.persist_result
+        scope = flow.execution.scope
+        storage, serializer, persist = scope.result_storage, scope.result_serializer, flow.persist_result
     if task is not None:
         storage = storage if task.task.result_storage is None else task.task.result_storage
         serializer = task.task.result_serializer or serializer

@@ -14,7 +14,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 from prefect_nb.engine.task_run import TaskPlan
 from prefect_nb.exceptions import RunCancelled
 from prefect_nb.execution import drive, generated, inputs, logs, pump
-from prefect_nb.execution.context import current_flow, visualizing
+from prefect_nb.execution.context import checked_tags, current_flow, visualizing
 from prefect_nb.execution.definitions import (
     TaskDefinition,
     bound_to,
@@ -96,7 +96,7 @@ class Task(TaskDefinition, Generic[P, R]):
         self.isasync = inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
         self.name = name or function_name(fn)
         self.description = description or inspect.getdoc(fn)
-        self.tags = frozenset(tags or ())
+        self.tags = checked_tags(frozenset(tags or ()))
         self.version = version
         self.task_key = task_key(fn)
         self.task_run_name = checked_template("task_run_name", task_run_name)

@@ -133,8 +133,8 @@ def _admission() -> Generator[c.Command, Any, State[Any] | None]:
 
 def _kept(plan: TaskPlan, outcome: c.Outcome, final: State[Any]) -> Steps:
     """The completed state with its value kept, if it is to be; another state if that went wrong."""
-    if plan.persisted and type(outcome) is c.Returned and outcome.value is not final:
-        handle = yield c.Keep(outcome.value)
+    if plan.persisted and type(outcome) is c.Returned:
+        handle = yield c.Keep(final.data if outcome.value is final else outcome.value)
         if isinstance(handle, State):
             return handle
         if handle is not None:

@@ -25,6 +25,7 @@ from prefect_nb.interfaces.key_locks import KeyLocks
 from prefect_nb.model.events import KeyComputed, apply
 from prefect_nb.model.fingerprint_parts import Part, Unhashable, combine, seal
 from prefect_nb.model.policies import DEFAULT, INPUTS, TASK_SOURCE
+from prefect_nb.model.runs import to_datetime
 from prefect_nb.model.states import Completed, Failed, State
 
 if TYPE_CHECKING:
@@ -37,12 +38,13 @@ _LONGEST_SOURCE = 100_000
 class TaskKeyContext:
     """What a cache policy or `cache_key_fn` sees of a task run."""
 
-    __slots__ = ("parameters", "task", "task_run")
+    __slots__ = ("parameters", "start_time", "task", "task_run")
 
     def __init__(self, task: Any, task_run: Any, parameters: dict[str, Any]) -> None:
         self.task = task
         self.task_run = task_run
         self.parameters = parameters
+        self.start_time = to_datetime(now_us())
 
 
 def look_up(execution: RecordingTask) -> State[Any] | Busy | None:

@@ -6,17 +6,22 @@ the next: what a kernel process as a whole belongs to is `Home.attached`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from prefect_nb.exceptions import MissingContextError
+from prefect_nb.exceptions import InvalidNameError, MissingContextError
 
 if TYPE_CHECKING:
     from prefect_nb.execution.shapes import FlowShell, TaskShell
     from prefect_nb.model.runs import FlowRun, TaskRun
+
+LONGEST_NAME = 255
+MOST_TAGS = 64
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 visualizing: ContextVar[Any] = ContextVar("prefect_nb_visualizing", default=None)
 """The graph that is being made instead of running tasks (`execution.visualizing`); None nearly always."""
@@ -28,6 +33,13 @@ class _Context:
 
     __slots__ = ()
     _var: ClassVar[ContextVar[Any]]
+
+    @property
+    def result_store(self) -> Any:
+        """Where results of the run this is asked in are kept, a `ResultStore`."""
+        from prefect_nb.results import get_result_store
+
+        return get_result_store()
 
     @classmethod
     def get(cls) -> Self | None:
@@ -69,6 +81,16 @@ class FlowRunContext(_Context):
         """The runner of its submitted tasks."""
         return self.execution.task_runner
 
+    @property
+    def persist_result(self) -> bool:
+        """Whether its result is kept."""
+        return self.execution.persist
+
+    @property
+    def log_prints(self) -> bool:
+        """Whether what it prints is logged."""
+        return self.execution.log_prints
+
 
 class TaskRunContext(_Context):
     """The task run this code runs in."""
@@ -99,6 +121,11 @@ class TaskRunContext(_Context):
         """Its parameters, upstream results filled in."""
         return self.execution.parameters
 
+    @property
+    def persist_result(self) -> bool:
+        """Whether its result is kept."""
+        return self.execution.persist
+
 
 current_flow = FlowRunContext._var
 current_task = TaskRunContext._var
@@ -124,13 +151,33 @@ def forget() -> None:
 
 @contextmanager
 def tags(*new_tags: str) -> Iterator[set[str]]:
-    """Add tags to every flow and task run that starts inside; nests by union."""
-    merged = _tags.get() | frozenset(new_tags)
+    """Add tags to every flow and task run that starts inside; nests by union.
+
+    Raises:
+        InvalidNameError: a tag is too long or holds a control character, or there are more than 64.
+    """
+    merged = checked_tags(_tags.get() | frozenset(new_tags))
     token = _tags.set(merged)
     try:
         yield set(merged)
     finally:
         _tags.reset(token)
+
+
+def checked_tags(tags: frozenset[str]) -> frozenset[str]:
+    """Tags, if they can be some.
+
+    Raises:
+        InvalidNameError: one has more than 255 characters or a control character, or there are more than 64.
+    """
+    if len(tags) > MOST_TAGS:
+        raise InvalidNameError(f"A run may have {MOST_TAGS} tags, not {len(tags)}.")
+    for tag in tags:
+        if len(str(tag)) > LONGEST_NAME or _CONTROL.search(str(tag)):
+            raise InvalidNameError(
+                f"Tag {str(tag)[:80]!r} must have at most {LONGEST_NAME} characters, none of them a control character."
+            )
+    return tags
 
 
 def current_tags() -> frozenset[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect_nb.exceptions import InvalidNameError
+from prefect_nb.execution.context import LONGEST_NAME
 
 _FORBIDDEN = re.compile(r"[/%&><]")
 _MAX_DELAYS = 50
@@ -149,7 +150,7 @@ def checked_template(option: str, template: Any) -> Any:
 
 
 def templated_name(template: Any, parameters: dict[str, Any], option: str) -> str:
-    """A run's name from a template over the parameters, or from a callable.
+    """A run's name from a template over the parameters, or from a callable; its first 255 characters.
 
     Raises:
         TypeError: the callable gave something else than a string.
@@ -160,12 +161,12 @@ def templated_name(template: Any, parameters: dict[str, Any], option: str) -> st
         name = template(parameters=parameters) if accepts else template()
         if not isinstance(name, str):
             raise TypeError(f"Callable {template} for `{option}` must return a string, got {type(name).__name__}.")
-        return name
+        return name[:LONGEST_NAME]
     now = datetime.datetime.now(datetime.UTC)
     try:
         if _REACHES_IN.search(template):
-            return str(_Template().vformat(template, (), {"date": now, **parameters}))
-        return str(template.format(**{"date": now, **parameters}))
+            return str(_Template().vformat(template, (), {"date": now, **parameters}))[:LONGEST_NAME]
+        return str(template.format(**{"date": now, **parameters}))[:LONGEST_NAME]
     except (KeyError, IndexError, AttributeError) as error:
         raise ValueError(f"`{option}` {template!r} cannot be filled in: {error!r} is no parameter.") from None
 

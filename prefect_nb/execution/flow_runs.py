@@ -87,6 +87,7 @@ class FlowExecution:
         scope.on_wish = self.carry_out
         scope.on_linger = self.linger
         self.parent = parent
+        self.persist = persist
         self.wait_for = wait_for
         self.dummy = parent_task_run
         self.resumed = run.events > 0

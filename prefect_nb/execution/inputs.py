@@ -203,3 +203,19 @@ def resolve_futures_to_states(value: Any) -> Any:
         return item.state
 
     return replace(value, lambda item: isinstance(item, PrefectFuture), to_state)
+
+
+def resolve_futures_to_results(value: Any) -> Any:
+    """`value` with every future in it, at any depth, replaced by its result (waiting for it).
+
+    Raises:
+        Exception: a run did not complete.
+    """
+
+    def to_result(item: Any) -> Any:
+        item.wait()
+        if not item.state.is_completed():
+            raise Exception("At least one result did not complete successfully")
+        return item.result()
+
+    return replace(value, lambda item: isinstance(item, PrefectFuture), to_result)

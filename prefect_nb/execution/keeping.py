@@ -149,9 +149,10 @@ def _file_name(key: str) -> str:
 
 def keep_late(execution: RecordingTask) -> None:
     """Keep the result of a completed run, which was not kept before because its transaction had not committed."""
-    if execution.state is None or isinstance(execution.returned, State):
+    if execution.state is None:
         return
-    kept = keep(execution, execution.returned)
+    returned = execution.returned
+    kept = keep(execution, returned.data if isinstance(returned, State) and returned.id is None else returned)
     reference = kept.reference if type(kept) is KeptResult else None
     with execution.lock:
         run, key = execution.run, execution.cache_key

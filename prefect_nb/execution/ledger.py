@@ -211,7 +211,9 @@ class Ledger:
             self._aside_at = 0.0
             self.commit(timeout=30)
             if self._aside:
-                raise StoreUnavailable("What came of damaged runs could not be written. Run `prefect-nb doctor --mend`.")
+                raise StoreUnavailable(
+                    "What came of damaged runs could not be written. Run `prefect-nb doctor --mend`."
+                )
         finally:
             self._closing = True
             self._wake.set()

@@ -33,7 +33,9 @@ def first_snapshot(execution: RecordingTask, state: State[Any]) -> TaskRun:
         dynamic_key=execution.dynamic_key,
         task_version=task.version,
         tags=tuple(sorted(tags)) if tags else (),
-        task_inputs=inputs_of(execution.parameters, execution.wait_for, execution.parent, scope),
+        task_inputs=inputs_of(
+            execution.parameters, execution.wait_for, execution.parent, scope, execution.plan.has_upstream
+        ),
         retries=task.retries or 0,
         state_type=state.type,
         state_name=state.name,
@@ -52,11 +54,14 @@ def first_snapshot(execution: RecordingTask, state: State[Any]) -> TaskRun:
 
 
 def inputs_of(
-    parameters: dict[str, Any], wait_for: Any, parent: TaskRun | None, scope: Scope | None
+    parameters: dict[str, Any], wait_for: Any, parent: TaskRun | None, scope: Scope | None, special: bool = True
 ) -> dict[str, list[dict[str, str]]]:
-    """Where a run's arguments came from, in Prefect's form: by parameter, `wait_for` and `__parents__`."""
+    """Where a run's arguments came from, in Prefect's form: by parameter, `wait_for` and `__parents__`.
+
+    `special`: whether there may be futures or states among the arguments.
+    """
     found: dict[str, list[dict[str, str]]] = {}
-    if scope is not None:
+    if scope is not None and (special or scope.tracks):
         for name, value in parameters.items():
             sources = _sources(value, scope)
             if sources:

@@ -187,6 +187,11 @@ class Scope:
         if type(value) not in _UNTRACKED:
             self._values.add(value, task_run_id)
 
+    @property
+    def tracks(self) -> bool:
+        """Whether any value is remembered."""
+        return bool(self._values)
+
     def source_of(self, value: Any) -> UUID | None:
         """The task run that this very object came from, if it is remembered."""
         if type(value) in _UNTRACKED:
@@ -219,6 +224,9 @@ class _TrackedValues:
     def __init__(self) -> None:
         self._known: OrderedDict[int, tuple[Any, UUID]] = OrderedDict()
         self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     def add(self, value: Any, task_run_id: UUID) -> None:
         try:

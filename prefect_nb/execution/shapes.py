@@ -73,6 +73,7 @@ class TaskShell(Protocol):
     task: Any
     run: TaskRun
     parameters: dict[str, Any]
+    persist: bool
 
 
 class FlowShell(Protocol):
@@ -82,6 +83,8 @@ class FlowShell(Protocol):
     run: FlowRun
     parameters: dict[str, Any]
     task_runner: Any
+    persist: bool
+    log_prints: bool
 
 
 class RecordingFlow(FlowShell, Protocol):

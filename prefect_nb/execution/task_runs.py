@@ -45,7 +45,7 @@ from prefect_nb.interfaces import Entry
 from prefect_nb.model.events import Renamed, apply
 from prefect_nb.model.fingerprint_parts import Part
 from prefect_nb.model.runs import TaskRun
-from prefect_nb.model.states import State, StateType
+from prefect_nb.model.states import TERMINAL_STATES, State, StateType
 
 if TYPE_CHECKING:
     from prefect_nb.execution.limits import Hold
@@ -263,6 +263,8 @@ class TaskExecution:
 
     def record(self, state: State[Any]) -> State[Any]:
         """Record a state. A state with a time of its own (AwaitingRetry) gets it here."""
+        if self.hold is None and self.cache_key is None:  # nothing that others wait for
+            return self._record(state)
         try:
             return self._record(state)
         except (Fenced, InvalidMove):
@@ -296,19 +298,25 @@ class TaskExecution:
                     state,
                     flow_run_id,
                     note=self.note if completed else None,
-                    cache_key=self.cache_key if completed and state.name != "Cached" and keeping.indexes(self) else None,
+                    cache_key=self._key_to_index(state) if completed and self.cache_key is not None else None,
                     taken_over=resumed,
                     holder=self,
                 )
             self.state = state
-        if state.is_final() and self.scope is not None and self.scope.durable:
+        if state.type in TERMINAL_STATES and self.scope is not None and self.scope.durable:
             self.ledger.commit(flow_run_id=flow_run_id)
         return state
 
+    def _key_to_index(self, state: State[Any]) -> str | None:
+        return self.cache_key if state.name != "Cached" and keeping.indexes(self) else None
+
     def record_here(self, state: State[Any]) -> State[Any]:
         """Record a state; if it is final, the run's transaction ends, too."""
-        self.record(state)
-        if state.is_final() and self.transacts and not attempts.settled(self, state):
+        if self.hold is None and self.cache_key is None:
+            self._record(state)
+        else:
+            self.record(state)
+        if state.type in TERMINAL_STATES and self.transacts and not attempts.settled(self, state):
             blocking(attempts.ended(self, state))
         return state
 

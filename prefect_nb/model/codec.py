@@ -45,7 +45,9 @@ def is_deeper(value: Any, depth: int) -> bool:
     """Whether dicts and lists are nested more than so deep in a value."""
     if not isinstance(value, dict | list | tuple):
         return False
-    return depth == 0 or any(is_deeper(item, depth - 1) for item in (value.values() if isinstance(value, dict) else value))
+    return depth == 0 or any(
+        is_deeper(item, depth - 1) for item in (value.values() if isinstance(value, dict) else value)
+    )
 
 
 def is_note(plain: Any, value: Any) -> bool:

@@ -24,7 +24,7 @@ class Part(msgspec.Struct, frozen=True):
     detail: dict[str, str] | None = None
 
 
-class Unhashable(TypeError):
+class Unhashable(TypeError, ValueError):
     """A value has no stable digest, so no key can be made from it.
 
     `reason` says which type cannot be hashed; `path` where it was found, as in ``input df['x'][3]``.

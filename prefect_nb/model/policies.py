@@ -1,7 +1,8 @@
 """Cache policies: what a task's cache key is made of, and how policies are added, narrowed and configured."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 from uuid import UUID
 
@@ -38,6 +39,7 @@ CacheKeyFn = Callable[[Any, dict[str, Any]], str | None]
 _SETTINGS = ("key_storage", "isolation_level", "lock_manager")
 
 
+@dataclass(eq=False, repr=False)
 class CachePolicy:
     """Base of all cache policies.
 
@@ -84,8 +86,8 @@ class CachePolicy:
         parts = self.parts(task_ctx, inputs, flow_parameters)
         return (combine(parts), parts) if parts else None
 
-    def configure(self, key_storage: Any = None, isolation_level: Any = None, lock_manager: Any = None) -> Self:
-        """Return a copy with the given settings: where keys are kept, how runs with one key are kept apart, who locks."""
+    def configure(self, key_storage: Any = None, lock_manager: Any = None, isolation_level: Any = None) -> Self:
+        """Return a copy with the given settings: where keys are kept, who locks, how runs with one key are kept apart."""
         configured = copy.copy(self)
         for name, value in zip(_SETTINGS, (key_storage, isolation_level, lock_manager), strict=True):
             if value is not None:
@@ -114,7 +116,7 @@ class CachePolicy:
         return hash(type(self))
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        shown = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if value is not None)
         return f"{type(self).__name__}({shown})"
 
 
@@ -144,11 +146,11 @@ class _OfParts(CachePolicy):
         return combine(parts) if parts else None
 
 
+@dataclass(eq=False, repr=False)
 class CacheKeyFnPolicy(CachePolicy):
     """The key is what the user's function returns."""
 
-    def __init__(self, cache_key_fn: CacheKeyFn | None = None) -> None:
-        self.cache_key_fn = cache_key_fn
+    cache_key_fn: CacheKeyFn | None = None
 
     def compute_key(
         self, task_ctx: TaskContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
@@ -157,16 +159,19 @@ class CacheKeyFnPolicy(CachePolicy):
         return None if self.cache_key_fn is None else self.cache_key_fn(task_ctx, inputs)
 
 
+@dataclass(eq=False, repr=False)
 class CompoundCachePolicy(_OfParts):
     """All of several policies: the key changes when any of theirs does, and one that forbids caching forbids it for all.
 
     Raises ValueError when two of them are configured differently.
     """
 
-    def __init__(self, policies: Iterable[CachePolicy] = ()) -> None:
-        self.policies = [inner for policy in policies for inner in _flat(policy)]
+    policies: list[CachePolicy] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.policies = _one_of_inputs([inner for policy in self.policies for inner in _flat(policy)])
         for name in _SETTINGS:
-            values = [value for policy in self.policies if (value := getattr(policy, name)) is not None]
+            values = [value for policy in (self, *self.policies) if (value := getattr(policy, name)) is not None]
             if any(value != values[0] for value in values):
                 raise ValueError(f"cannot add cache policies with different settings of {name}: {values}")
             if values:
@@ -189,6 +194,19 @@ class CompoundCachePolicy(_OfParts):
         narrowed = copy.copy(self)
         narrowed.policies = [policy - other for policy in self.policies]
         return narrowed
+
+
+def _one_of_inputs(policies: list[CachePolicy]) -> list[CachePolicy]:
+    """The policies, those of inputs made one, at the place of the first, that leaves out what any of them does."""
+    inputs = [policy for policy in policies if type(policy) is Inputs]
+    if len(inputs) < 2:
+        return policies
+    merged = inputs[0]
+    for further in inputs[1:]:
+        merged = merged.configure(**{name: getattr(further, name) for name in _SETTINGS})
+    merged = copy.copy(merged)
+    merged.exclude = sorted({name for policy in inputs for name in policy.exclude})
+    return [merged if policy is inputs[0] else policy for policy in policies if policy is inputs[0] or type(policy) is not Inputs]
 
 
 def _flat(policy: CachePolicy) -> list[CachePolicy]:
@@ -223,17 +241,23 @@ class TaskSource(_OfParts):
         return code_parts(task_ctx.task.fn)
 
 
+@dataclass(eq=False, repr=False)
 class Inputs(_OfParts):
     """The values of the task's parameters, but for the names in `exclude`."""
 
-    def __init__(self, exclude: Iterable[str] | None = None) -> None:
-        self.exclude = sorted(set(exclude or ()))
+    exclude: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.exclude = sorted(set(self.exclude or ()))
 
     def parts(
         self, task_ctx: TaskContext, inputs: dict[str, Any], flow_parameters: dict[str, Any]
     ) -> list[Part] | None:
         """Return a part for each input; none for a task without inputs."""
-        return _value_parts("input", {name: inputs[name] for name in inputs if name not in self.exclude})
+        counted = {name: value for name, value in (inputs or {}).items() if name not in self.exclude}
+        if inputs and not counted:  # a task all of whose inputs do not matter has one key, not none
+            return [Part("input", "(excluded)", seal("excluded").hex())]
+        return _value_parts("input", counted)
 
     def __sub__(self, other: str) -> CachePolicy:
         super().__sub__(other)
@@ -259,9 +283,18 @@ class RunId(_OfParts):
         self, task_ctx: TaskContext, inputs: dict[str, Any], flow_parameters: dict[str, Any]
     ) -> list[Part] | None:
         """Return one part for the run."""
-        run = task_ctx.task_run
-        kind, run_id = ("flow run", run.flow_run_id) if run.flow_run_id else ("task run", run.id)
+        kind, run_id = _belongs_to(task_ctx.task_run)
         return [Part("run", kind, seal(kind, str(run_id).encode()).hex(), {"id": str(run_id)})]
+
+    def compute_key(
+        self, task_ctx: TaskContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
+    ) -> str:
+        """Return the id of the run."""
+        return str(_belongs_to(task_ctx.task_run)[1])
+
+
+def _belongs_to(run: _TaskRun) -> tuple[str, UUID]:
+    return ("flow run", run.flow_run_id) if run.flow_run_id else ("task run", run.id)
 
 
 INPUTS = Inputs()

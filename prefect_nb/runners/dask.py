@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 10.0
 FETCH_SECONDS = 300.0
 _BATCH = 64
+# Dask warns of more in one message to the scheduler.
+_SCATTERED_BYTES = 8 * 1024 * 1024
 _CUT_OFF = "The connection to the Dask scheduler was lost."
 
 # No pages for anybody, and only as much of old letters as Dask insists on.
@@ -151,7 +153,7 @@ class DaskRunner(ClusterRunner):
         client.subscribe_topic(self._topic, lambda event: self._news.put(partial(self._hear, event[1])))
 
     def _send(self, flight: Flight, data: bytes, places: list[Any]) -> None:
-        call: Any = data if len(data) <= ASIDE_BYTES else self.client.scatter(data, hash=False)
+        call: Any = data if len(data) <= ASIDE_BYTES else self._placed(data)
         flight.ticket = future = self.client.submit(
             run,
             call,
@@ -166,15 +168,26 @@ class DaskRunner(ClusterRunner):
             self.client.cancel([future], force=True)
 
     def put(self, data: bytes) -> Any:
-        """Scatter bytes, once for each content as long as the runner is open."""
+        """Keep bytes on a worker, once for each content as long as the runner is open."""
         import xxhash
 
         digest = xxhash.xxh3_128_hexdigest(data)
         with self._sharing:
             known = self._shared.get(digest)
             if known is None or known.status in ("lost", "cancelled", "error"):
-                known = self._shared[digest] = self.client.scatter(data, hash=False)
+                known = self._shared[digest] = self._placed(data)
             return known
+
+    def _placed(self, data: bytes) -> Any:
+        """A future of bytes. Unless they are many, the scheduler has them too, and they survive the worker's death."""
+        if len(data) > _SCATTERED_BYTES:
+            with contextlib.suppress(TimeoutError):  # there are no workers yet
+                return self.client.scatter(data, hash=False)
+        parts = [
+            self.client.submit(_itself, data[start : start + _SCATTERED_BYTES], pure=False)
+            for start in range(0, len(data), _SCATTERED_BYTES)
+        ]
+        return parts[0] if len(parts) == 1 else self.client.submit(_joined, parts, pure=False)
 
     def fetch(self, place: Any) -> bytes:
         """Gather what a future stands for.
@@ -301,6 +314,14 @@ def run(call: bytes, held: list[bytes], order: Order, topic: str) -> bytes:
 
     _, outcome, _ = perform(call, held, order, send, partial(_stoppable, order.id))
     return outcome
+
+
+def _itself(data: bytes) -> bytes:
+    return data
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    return b"".join(parts)
 
 
 async def stop(ids: list[str]) -> None:

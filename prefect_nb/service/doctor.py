@@ -206,7 +206,7 @@ def _check_result(home: Home, run: Run, checked: dict[_Place, bool | None], lost
         return
     place = (reference.storage, reference.key, reference.sha256)
     if place not in checked:
-        is_near = reference.storage is None or os.path.isabs(reference.storage)
+        is_near = reference.storage is None or Path(reference.storage).is_absolute()
         checked[place] = home.results.check(reference) if is_near or remote else None
     if checked[place] is False:
         lost.append(run)

@@ -22,7 +22,9 @@ def log_of(line: LogLine) -> UUID | None:
 def lines_left_out(at_us: int, count: int, limit: LogLimit, newest: LogLine) -> LogLine:
     """What stands in the place of the lines that went."""
     lines = "line was" if count == 1 else "lines were"
-    message = f"{count:,} older {lines} dropped here: a run keeps its newest {limit.lines:,}, {limit.bytes:,} bytes at most."
+    message = (
+        f"{count:,} older {lines} dropped here: a run keeps its newest {limit.lines:,}, {limit.bytes:,} bytes at most."
+    )
     return LogLine(at_us, logging.WARNING, "prefect_nb.logs", message, newest.flow_run_id, newest.task_run_id)
 
 

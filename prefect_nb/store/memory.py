@@ -283,8 +283,14 @@ class MemoryStore:
                 if not run.is_final and (run.owner_id in owner_ids or getattr(run, "flow_run_id", None) in flows)
             ]
             entries: list[Entry] = []
-            asked = self.open_requests([id for run in theirs for id in (run.id, getattr(run, "root_flow_run_id", None)) if id])
-            cancels = {request.flow_run_id: takeover.reason_of(request.details) for request in asked if request.kind == "cancel"}
+            asked = self.open_requests(
+                [id for run in theirs for id in (run.id, getattr(run, "root_flow_run_id", None)) if id]
+            )
+            cancels = {
+                request.flow_run_id: takeover.reason_of(request.details)
+                for request in asked
+                if request.kind == "cancel"
+            }
             for run in theirs:
                 if isinstance(run, FlowRun) and run.owner_id in owner_ids and not takeover.is_suspended(run):
                     entries += takeover.crash(run, self._tasks(run.id), at_us, message, cancels)

@@ -21,7 +21,14 @@ _OF_TASK_RUN = "task_run_id = ? AND flow_run_id IS NULL"
 def write(connection: sqlite3.Connection, lines: Sequence[LogLine], limit: LogLimit) -> None:
     """Append log lines; of a run that has more than it may have, the oldest go."""
     rows: list[Row] = [
-        (line.at_us, line.level, storable(line.name), key(line.flow_run_id), key(line.task_run_id), storable(line.message))
+        (
+            line.at_us,
+            line.level,
+            storable(line.name),
+            key(line.flow_run_id),
+            key(line.task_run_id),
+            storable(line.message),
+        )
         for line in lines
     ]
     insert(connection, _INSERT, rows, (500, 40))

@@ -9,6 +9,8 @@ from prefect_nb.home import Home
 from prefect_nb.model.runs import Run
 from prefect_nb.model.states import TERMINAL_STATES, StateType
 
+CANARY = b"CANARY-"
+
 
 def audit(home: Path) -> None:
     """Recover as anybody does who opens the home, then look at everything in it."""
@@ -19,8 +21,10 @@ def audit(home: Path) -> None:
         assert [run for run in runs if _is_left_open(here, run)] == []
         assert [run.id for run in runs if _ended_twice(here, run)] == []
         assert [run.name for run in runs if _has_broken_result(here, run)] == []
+        assert _slots_in_excess(here) == []
     assert _unfinished_files(home) == []
     assert _open_to_others(home) == []
+    assert _with_canaries(home) == []
 
 
 def _is_left_open(home: Home, run: Run) -> bool:
@@ -60,6 +64,21 @@ def _has_broken_result(home: Home, run: Run) -> bool:
         return False
     home.results.get(run.result)
     return not home.results.check(run.result)
+
+
+def _slots_in_excess(home: Home) -> list[str]:
+    """Limits of which more is held than there is, and slots that nobody living holds."""
+    alive = {owner.id for owner in home.store.owners()}
+    slots, limits = home.store.limits.slots(), home.store.limits.all()
+    excess = [
+        limit.name for limit in limits if sum(slot.count for slot in slots if slot.limit_id == limit.id) > limit.limit
+    ]
+    return excess + [f"of the dead owner {slot.owner_id}" for slot in slots if slot.owner_id not in alive]
+
+
+def _with_canaries(home: Path) -> list[Path]:
+    """Files that hold a text which a test declared secret by its beginning, in any spelling that the bytes keep."""
+    return [path for path in home.rglob("*") if path.is_file() and CANARY in path.read_bytes()]
 
 
 def _unfinished_files(home: Path) -> list[Path]:

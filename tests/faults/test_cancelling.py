@@ -85,9 +85,7 @@ def is_running(here: Home) -> bool:
     return bool(runs) and all(run.state_type is StateType.RUNNING for run in runs)
 
 
-@pytest.mark.parametrize(
-    "body", [spin, sleep, wait_for_a_process, inside_a_sub_flow, for_a_task_on_a_thread, for_many]
-)
+@pytest.mark.parametrize("body", [spin, sleep, wait_for_a_process, inside_a_sub_flow, for_a_task_on_a_thread, for_many])
 def test_what_can_be_interrupted_is_cancelled_within_five_seconds(
     body: Callable[[], None], prefect_nb_home: Path
 ) -> None:
@@ -127,7 +125,7 @@ def test_code_that_cannot_be_interrupted_is_cancelling_until_it_returns(prefect_
         computes()
     looker.join()
     canceller.join()
-    assert "Cancelled by request. The code it is in has not come to an end yet." == seen[0].state_message
+    assert seen[0].state_message == "Cancelled by request. The code it is in has not come to an end yet."
     here = Home.current()
     names = [event.name for event in here.store.events(only_flow_run(here).id) if isinstance(event, StateRecorded)]
     assert names == ["Running", "Cancelling", "Cancelled"]

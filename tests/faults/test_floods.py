@@ -146,9 +146,7 @@ def test_a_writer_that_is_stuck_holds_nobody_up() -> None:
 
 @pytest.mark.parametrize("how", ["log", "print"])
 @pytest.mark.parametrize("letter", ["x", "é", "\udcff"])
-def test_a_line_of_a_hundred_megabytes_takes_little_memory(
-    how: str, letter: str, quiet: Callable[[], None]
-) -> None:
+def test_a_line_of_a_hundred_megabytes_takes_little_memory(how: str, letter: str, quiet: Callable[[], None]) -> None:
     quiet()
     text = letter * (100_000_000 if letter == "x" else 50_000_000)
     size = len(text) if letter == "x" else 50_000_000 * len(letter.encode("utf-8", "surrogatepass"))
@@ -181,8 +179,8 @@ def test_a_hundred_thousand_lines_in_one_print_are_one_entry_of_64_kib(quiet: Ca
 
     @flow(log_prints=True)
     def floods() -> None:
-        print(text)
-        print(*["a word"] * 100_000, sep="\n", file=sys.stdout)
+        print(text)  # noqa: T201
+        print(*["a word"] * 100_000, sep="\n", file=sys.stdout)  # noqa: T201
 
     floods()
     here = Home.current()
@@ -196,13 +194,13 @@ def test_a_secret_at_the_cut_is_not_shown_in_part() -> None:
     from prefect_nb.execution.logs import MAX_LINE_BYTES, public
     from prefect_nb.model import redaction
 
-    secret = "nbcanary-" + "s" * 5_000
+    secret = "CANARY-" + "s" * 5_000
     redaction.learn(secret)
     try:
         for at in (MAX_LINE_BYTES - 3, MAX_LINE_BYTES + 2_040, MAX_LINE_BYTES + 4_000):
             for many in (0, 50):
                 text = (secret + " ") * many + "x" * at + secret + "y" * 1_000_000
-                assert "nbcanary" not in public(text)
+                assert "CANARY" not in public(text)
                 assert len(public(text)) < MAX_LINE_BYTES + 50
     finally:
         redaction.forget()

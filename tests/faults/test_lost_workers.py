@@ -171,18 +171,27 @@ def measure(value: bytes, argument: bytes) -> tuple[int, int]:
     return len(value), len(argument)
 
 
-def test_values_that_die_with_their_worker_are_made_again(dask_cluster: Any, tmp_path: Path) -> None:
-    log, argument = tmp_path / "log", b"y" * 2_000_000
+@pytest.mark.parametrize("size", [2_000_000, 20_000_000], ids=["in the scheduler", "scattered"])
+def test_values_that_die_with_their_worker_are_made_again(tmp_path: Path, size: int) -> None:
+    from prefect_nb.runners.dask import connect, local_cluster, release
 
-    @flow(task_runner=DaskTaskRunner(cluster=dask_cluster))
-    def f() -> dict[str, Any]:
-        value = make.submit(log)
-        before = measure.submit(value, argument).result()
-        for worker in dask_cluster.workers.values():  # all of them: no copy is left anywhere
-            os.kill(worker.pid, signal.SIGKILL)
-        return {"before": before, "after": measure.submit(value, argument).result(), "here": len(value.result())}
+    log, argument = tmp_path / "log", b"y" * size
 
-    assert f() == {"before": (LARGE, 2_000_000), "after": (LARGE, 2_000_000), "here": LARGE}
+    with local_cluster(n_workers=2) as cluster:
+        client = connect(cluster, {})
+
+        @flow(task_runner=DaskTaskRunner(cluster=cluster))
+        def f() -> dict[str, Any]:
+            value = make.submit(log)
+            before = measure.submit(value, argument).result()
+            for pid in client.run(os.getpid).values():  # all of them: no copy is left anywhere
+                os.kill(pid, signal.SIGKILL)
+            return {"before": before, "after": measure.submit(value, argument).result(), "here": len(value.result())}
+
+        found = f()
+        release(client, None, None, hard=False)
+
+    assert found == {"before": (LARGE, size), "after": (LARGE, size), "here": LARGE}
     assert len(log.read_text().split()) >= 2
     assert {run.state_name for run in task_runs()} == {"Completed"}
 

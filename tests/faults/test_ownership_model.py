@@ -62,9 +62,7 @@ class Ownership(RuleBasedStateMachine):
             store.close()
         shutil.rmtree(self.folder)
 
-    def _write(
-        self, owner: UUID, flow: UUID, run: Run | None, event: Event, caches: Sequence[CacheEntry] = ()
-    ) -> Run:
+    def _write(self, owner: UUID, flow: UUID, run: Run | None, event: Event, caches: Sequence[CacheEntry] = ()) -> Run:
         after = apply(run, event)
         epoch = self.held[owner, flow]
         is_mine = epoch == self.epochs[flow]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefect_nb import flow
+from prefect_nb import flow, tags, task
 from prefect_nb.bodies import saving
-from prefect_nb.exceptions import NotResumable, ParameterTypeError
+from prefect_nb.exceptions import InvalidNameError, NotResumable, ParameterTypeError
 from prefect_nb.home import Home
 from prefect_nb.service.running import prepare
 
@@ -40,7 +40,7 @@ def test_no_name_of_a_run_leads_its_notebook_elsewhere(
 
 
 FLOW = """
-from prefect_nb import flow
+from prefect_nb import flow, tags, task
 
 @flow
 def takes(x=None):
@@ -96,6 +96,30 @@ def test_what_is_not_recorded_is_not_made_up_when_the_run_is_resumed() -> None:
     with pytest.raises(NotResumable, match="'x'"):
         takes.resume(run.id)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("bad", [["x" * 256], ["a\nb"], ["\x1b[31m"], [str(n) for n in range(65)]], ids=range(4))
+def test_tags_have_their_limits(bad: list[str]) -> None:
+    with pytest.raises(InvalidNameError):
+        task(tags=bad)(int)
+    with pytest.raises(InvalidNameError), tags(*bad):
+        pass
+    assert task(tags=["x" * 255, "ä ö", *map(str, range(62))])(int).tags
+
+
+def test_a_name_made_by_a_template_is_cut() -> None:
+    @task(task_run_name="{text}")
+    def named(text: str) -> None:
+        pass
+
+    @flow(flow_run_name=lambda: "y" * 1_000)
+    def outer() -> None:
+        named("x" * 1_000)
+
+    outer()
+    store = Home.current().store
+    assert [run.name for run in store.flow_runs(_every())] == ["y" * 255]
+    assert [run.name for run in store.task_runs(_every())] == ["x" * 255]
 
 
 def _every() -> Any:

@@ -228,7 +228,9 @@ def test_results_elsewhere_are_fetched_only_when_asked_for(home: Path, monkeypat
     fetched: list[str] = []
     whole = RemoteResultStore.check
     monkeypatch.setattr(
-        RemoteResultStore, "check", lambda store, reference: (fetched.append(reference.sha256), whole(store, reference))[1]
+        RemoteResultStore,
+        "check",
+        lambda store, reference: (fetched.append(reference.sha256), whole(store, reference))[1],
     )
 
     report = examine()

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
+from notes import say
+
 from prefect_nb.interfaces import Entry
 from prefect_nb.model.events import StateRecorded, TaskRunCreated, apply
 from prefect_nb.model.runs import TaskRun
@@ -33,4 +35,4 @@ for n in range(each):
         errors.append(repr(error))
     waits.append(time.perf_counter() - began)
 store.close()
-print(json.dumps({"errors": errors, "slowest": sorted(waits)[-max(1, each // 100) :]}))
+say(json.dumps({"errors": errors, "slowest": sorted(waits)[-max(1, each // 100) :]}))
