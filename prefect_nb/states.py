@@ -21,7 +21,7 @@ States that a run went through carry an id and a time; one made here has the tim
 import sys
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any, TypeGuard
 
@@ -55,8 +55,26 @@ Failed = _timed(_states.Failed)
 Crashed = _timed(_states.Crashed)
 Cancelling = _timed(_states.Cancelling)
 Cancelled = _timed(_states.Cancelled)
-Paused = _timed(_states.Paused)
-Suspended = _timed(_states.Suspended)
+_paused = _timed(_states.Paused)
+
+
+def Paused(  # noqa: N802 - Prefect's name
+    timeout_seconds: float | None = None, pause_expiration_time: datetime | None = None, **kwargs: Any
+) -> State[Any]:
+    """Waiting for somebody, for `timeout_seconds` from now or until `pause_expiration_time` (UTC).
+
+    Raises:
+        ValueError: both were given.
+    """
+    if timeout_seconds is not None and pause_expiration_time is None:
+        return _paused(None, datetime.now(UTC) + timedelta(seconds=timeout_seconds), **kwargs)
+    return _paused(timeout_seconds, pause_expiration_time, **kwargs)
+
+
+def Suspended(timeout_seconds: float | None = None, **kwargs: Any) -> State[Any]:  # noqa: N802 - Prefect's name
+    """Paused, and its process has ended; resuming starts a new one."""
+    kwargs.setdefault("name", "Suspended")
+    return Paused(timeout_seconds, reschedule=True, **kwargs)
 
 
 def Submitting(**kwargs: Any) -> State[Any]:  # noqa: N802 - Prefect's name

@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import Any, ClassVar, Self, TypeGuard
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, PrivateAttr, ValidationError, model_serializer, model_validator
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from prefect_nb.execution import block_documents as documents
@@ -109,6 +109,14 @@ class Block(BaseModel, ABC):
 
     def block_initialization(self) -> None:
         """Called at the end of `__init__`, for a subclass to prepare what is not a field."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _follow_reference(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """A saved block may be given by `{"$ref": its id}`, as a parameter from outside the process is."""
+        if isinstance(values, dict) and list(values) == ["$ref"]:
+            values = _referred(cls, values["$ref"], validate=True)
+        return handler(values)
 
     @model_validator(mode="before")
     @classmethod

@@ -261,6 +261,9 @@ class FlowExecution:
             self.reopens_dummy = False
             if state.is_completed() and type(state.data) is KeptResult and self.dummy is not None:
                 self.parent.finished_flows[self.dummy.task_key, self.dummy.dynamic_key] = state
+        if state.is_completed():
+            data = state.data
+            self.parent.track_flow(data.get() if type(data) is KeptResult else data, self.run.id)
 
     # The body
 

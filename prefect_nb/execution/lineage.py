@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from msgspec.structs import replace
 
@@ -78,14 +80,25 @@ def inputs_of(
 def _sources(value: Any, scope: Scope | None) -> list[dict[str, str]]:
     direct = scope.source_of(value) if scope is not None else None
     if direct is not None:
-        return [{"input_type": "task_run", "id": str(direct)}]
+        return _listed([direct], scope)
     if not inputs.has_special(value):
         if type(value) in (list, tuple) and scope is not None and len(value) <= 100:
-            known = dict.fromkeys(map(scope.source_of, value))
-            return [{"input_type": "task_run", "id": str(id)} for id in known if id is not None]
+            return _listed(map(scope.source_of, value), scope)
         return []
-    ids = dict.fromkeys(
-        item.task_run_id if isinstance(item, PrefectFuture) else item.state_details.task_run_id
-        for item, _ in inputs.find(value)
-    )
-    return [{"input_type": "task_run", "id": str(id)} for id in ids if id is not None]
+    return _listed((_source_of(item) for item, _ in inputs.find(value)), scope)
+
+
+def _source_of(item: Any) -> UUID | None:
+    if isinstance(item, PrefectFuture):
+        return item.task_run_id
+    details = item.state_details
+    return details.task_run_id or details.flow_run_id  # type: ignore[no-any-return]
+
+
+def _listed(ids: Iterable[UUID | None], scope: Scope | None) -> list[dict[str, str]]:
+    flows = scope.flows if scope is not None else ()
+    return [
+        {"input_type": "flow_run" if id in flows else "task_run", "id": str(id)}
+        for id in dict.fromkeys(ids)
+        if id is not None
+    ]

@@ -62,6 +62,10 @@ class RunLogger(LoggerAdapter):
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
 
+    def getChild(self, suffix: str, extra: dict[str, Any] | None = None) -> "RunLogger":  # noqa: N802 - logging's name
+        """A logger of the same run whose name goes on with `suffix`."""
+        return RunLogger(self.logger.getChild(suffix), {**(self.extra or {}), **(extra or {})})
+
 
 def get_run_logger(context: Any = None, **extra: Any) -> RunLogger:  # noqa: ARG001 - Prefect's signature
     """The logger of the run this code runs in.
@@ -78,6 +82,17 @@ def get_run_logger(context: Any = None, **extra: Any) -> RunLogger:  # noqa: ARG
     if _flow_logger.disabled and _task_logger.disabled:
         return RunLogger(_flow_logger, extra)
     raise MissingContextError("There is no active flow or task run context.")
+
+
+@contextmanager
+def disable_logger(name: str) -> Iterator[None]:
+    """Inside: the logger of that name is silent."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 @contextmanager
@@ -112,10 +127,12 @@ def flow_run_logger(run: Any, flow: Any = None, **extra: Any) -> RunLogger:
     )
 
 
-def task_run_logger(run: Any, task: Any = None, **extra: Any) -> RunLogger:
-    """A logger for one task run."""
+def task_run_logger(run: Any, task: Any = None, flow_run: Any = None, flow: Any = None, **extra: Any) -> RunLogger:
+    """A logger for one task run, of the flow run given or the one this is called in."""
     install()
-    flow = current_flow.get()
+    here = current_flow.get()
+    if flow_run is None and here is not None:
+        flow_run = here.execution.run
     return RunLogger(
         _task_logger,
         {
@@ -123,8 +140,8 @@ def task_run_logger(run: Any, task: Any = None, **extra: Any) -> RunLogger:
             "flow_run_id": str(run.flow_run_id) if run.flow_run_id else None,
             "task_run_name": run.name,
             "task_name": getattr(task, "name", None) or run.name,
-            "flow_run_name": flow.execution.run.name if flow is not None else None,
-            "flow_name": flow.execution.run.flow_name if flow is not None else None,
+            "flow_run_name": flow_run.name if flow_run is not None else None,
+            "flow_name": getattr(flow, "name", None) or (flow_run.flow_name if flow_run is not None else None),
             **extra,
         },
     )

@@ -96,6 +96,8 @@ class Scope:
         self._runner: Runner | None = None
         self._counters: dict[tuple[UUID | None, str], int] = {}
         self._values = _TrackedValues()
+        self.flows: set[UUID] = set()
+        """The sub-flow runs among those that values are remembered to come from."""
         if parent is not None:
             parent.stoppers.add(self._stop_with_parent)
 
@@ -186,6 +188,11 @@ class Scope:
         """Remember which task run a value came from."""
         if type(value) not in _UNTRACKED:
             self._values.add(value, task_run_id)
+
+    def track_flow(self, value: Any, flow_run_id: UUID) -> None:
+        """Remember which sub-flow run a value came from."""
+        self.flows.add(flow_run_id)
+        self.track(value, flow_run_id)
 
     @property
     def tracks(self) -> bool:

@@ -151,9 +151,11 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
 
         Raises:
             ParameterTypeError: naming each that does not fit.
+            SignatureMismatchError: the flow has no parameter of that name.
         """
         from prefect_nb.model.parameters import validate
 
+        self.signature.call_args(parameters)  # refuses unknown names
         return validate(self.signature, parameters)
 
     # Calling

@@ -20,7 +20,6 @@ class Setting:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    @property
     def default(self) -> Any:
         """Its value unless something sets it."""
         setting = setting_of(self.name)
@@ -42,9 +41,9 @@ class Setting:
             return getattr(settings, setting)
         text = sources.resolved().others.get(self.name)
         if text is None:
-            return self.default
-        if isinstance(self.default, bool | int | float):
-            return msgspec.convert(text, type(self.default), strict=False)
+            return self.default()
+        if isinstance(self.default(), bool | int | float):
+            return msgspec.convert(text, type(self.default()), strict=False)
         return text or None
 
     def __bool__(self) -> bool:
@@ -58,6 +57,9 @@ class Setting:
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
+
+    def __str__(self) -> str:
+        return str(self.value())
 
 
 def setting_object(name: str) -> Setting | None:
@@ -85,7 +87,7 @@ def temporary_settings(
         if (setting not in given.given) if setting is not None else (_name(key) not in given.others):
             values[_variable(key)] = profiles.as_text(value)
     for key in restore_defaults or ():
-        values[_variable(key)] = profiles.as_text(Setting(_name(key)).default)
+        values[_variable(key)] = profiles.as_text(Setting(_name(key)).default())
     for key, value in (updates or {}).items():
         values[_variable(key)] = profiles.as_text(value)
     with variables_set(values):

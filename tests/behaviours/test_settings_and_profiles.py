@@ -240,7 +240,7 @@ class TestSettingObjects:
     def test_names_values_and_truth(self):
         assert PREFECT_TASKS_DEFAULT_RETRIES.name == "PREFECT_TASKS_DEFAULT_RETRIES"
         assert not PREFECT_TASKS_DEFAULT_RETRIES
-        assert PREFECT_LOGGING_LEVEL.value() == PREFECT_LOGGING_LEVEL.default == "INFO"
+        assert PREFECT_LOGGING_LEVEL.value() == PREFECT_LOGGING_LEVEL.default() == "INFO"
         assert PREFECT_HOME.value() == get_current_settings().home
         assert module.PREFECT_TASKS_DEFAULT_RETRIES == PREFECT_TASKS_DEFAULT_RETRIES
         assert len({PREFECT_HOME, module.PREFECT_HOME, PREFECT_LOGGING_LEVEL}) == 2

@@ -257,3 +257,28 @@ def test_a_resumed_parent_does_not_run_a_kept_child_again(history):
     state = parent(return_state=True)
     assert parent.resume(state.state_details.flow_run_id) == "kept"
     assert counts == {"child": 1, "other": 2, "parent": 2}
+
+
+def test_a_value_of_a_sub_flow_remembers_the_run_it_came_from(history):
+    @flow
+    def child():
+        return {"a": 1}
+
+    @task
+    def use(x, y=None):
+        pass  # what it returned would come from it, not from the sub-flow
+
+    @flow
+    def parent():
+        value = child()
+        use(value)
+        use(child(return_state=True), y=[value])
+
+    parent()
+    children = {str(run.id) for run in history.flow_runs() if run.flow_name == "child"}
+    for run in history.task_runs():
+        if run.task_key.endswith("use") or ".use-" in run.task_key:
+            for sources in run.task_inputs.values():
+                assert {source["input_type"] for source in sources} == {"flow_run"}
+                assert {source["id"] for source in sources} <= children
+    assert any("x" in run.task_inputs for run in history.task_runs())
