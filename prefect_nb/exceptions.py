@@ -16,7 +16,7 @@
     ├── NotPausedError, FlowPauseTimeout, FlowRunWaitTimeout
     └── NotebookError, KernelDied
     PrefectSignal (BaseException)                                       control flow, never caught by `except Exception`
-    ├── Abort, Pause, TerminationSignal
+    ├── Abort, Pause, TerminationSignal (ExternalSignal)
     └── RunCancelled
     TaskRunTimeoutError, FlowRunTimeoutError, AcquireConcurrencySlotTimeoutError (TimeoutError)
 
@@ -221,7 +221,11 @@ class Pause(PrefectSignal):
         self.state = state
 
 
-class TerminationSignal(PrefectSignal):
+class ExternalSignal(BaseException):
+    """Base of what a process is told from outside."""
+
+
+class TerminationSignal(ExternalSignal, PrefectSignal):
     """The process was told to end."""
 
 

@@ -422,7 +422,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
 
 
-
 def _results_here() -> Any:
     """What the run this is asked in says of results."""
     from prefect_nb.results.records import Surroundings

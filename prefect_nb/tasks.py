@@ -45,8 +45,17 @@ R = TypeVar("R")
 
 __all__ = ["Task", "exponential_backoff", "task", "task_input_hash"]
 
+_UNSET_POLICY = policies.CachePolicy()
 UNSET_BY_NONE = frozenset(
-    {"log_prints", "persist_result", "refresh_cache", "result_serializer", "result_storage", "result_storage_key"}
+    {
+        "cache_policy",
+        "log_prints",
+        "persist_result",
+        "refresh_cache",
+        "result_serializer",
+        "result_storage",
+        "result_storage_key",
+    }
 )
 HOOK_KINDS = ("completion", "failure", "running")
 
@@ -61,7 +70,7 @@ class Task(TaskDefinition, Generic[P, R]):
         description: str | None = None,
         tags: Iterable[str] | None = None,
         version: str | None = None,
-        cache_policy: policies.CachePolicy | None = None,
+        cache_policy: policies.CachePolicy | None = _UNSET_POLICY,
         cache_key_fn: Callable[[Any, dict[str, Any]], str | None] | None = None,
         cache_expiration: datetime.timedelta | None = None,
         task_run_name: str | Callable[..., str] | None = None,
@@ -122,6 +131,7 @@ class Task(TaskDefinition, Generic[P, R]):
         self.result_serializer = result_serializer
         self.result_storage_key = result_storage_key
         self.viz_return_value = viz_return_value
+        cache_policy = _given_policy(cache_policy, cache_key_fn)
         self.persist_result = persists(
             persist_result,
             cache_policy not in (None, policies.NO_CACHE)
@@ -136,6 +146,9 @@ class Task(TaskDefinition, Generic[P, R]):
         self.on_rollback_hooks = check_hooks("on_rollback", on_rollback, "task")
         self.on_commit_hooks = check_hooks("on_commit", on_commit, "task")
         self._plans: dict[tuple[bool, bool], TaskPlan] = {}
+        self._look_like(fn)
+
+    def _look_like(self, fn: Callable[P, R]) -> None:
         self.__name__ = getattr(fn, "__name__", self.name)
         self.__doc__ = fn.__doc__
         self.__module__ = getattr(fn, "__module__", __name__)
@@ -394,7 +407,7 @@ class Task(TaskDefinition, Generic[P, R]):
             options.pop("tags", None)
         given = {name: value for name, value in options.items() if value is not None or name in UNSET_BY_NONE}
         if given.get("cache_key_fn") is not None and "cache_policy" not in given:
-            given["cache_policy"] = None
+            given["cache_policy"] = _UNSET_POLICY
         clone = Task(self.fn, **{**self._options(), **given})
         clone.task_key = self.task_key
         clone.descriptor = self.descriptor
@@ -454,6 +467,13 @@ class Task(TaskDefinition, Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"Task(name={self.name!r}, fn={self.__qualname__})"
+
+
+def _given_policy(policy: policies.CachePolicy | None, cache_key_fn: Any) -> policies.CachePolicy | None:
+    """The policy a task was given; None where it was given none, which is not the same as the policy None."""
+    if policy is _UNSET_POLICY:
+        return None
+    return policies.NO_CACHE if policy is None and cache_key_fn is None else policy
 
 
 def _items(execution: TaskExecution) -> Generator[Any, Any, Any]:

@@ -153,4 +153,19 @@ class Conclude(msgspec.Struct, frozen=True):
     value: Any
 
 
-Command = Record | AwaitUpstream | LookUp | Admit | AwaitKey | Fire | CallBody | AskRetry | Delay | Sleep | Keep | Translate | Leave | Conclude
+Command = (
+    Record
+    | AwaitUpstream
+    | LookUp
+    | Admit
+    | AwaitKey
+    | Fire
+    | CallBody
+    | AskRetry
+    | Delay
+    | Sleep
+    | Keep
+    | Translate
+    | Leave
+    | Conclude
+)

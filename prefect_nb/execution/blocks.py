@@ -18,7 +18,15 @@ from importlib import import_module
 from typing import Any, ClassVar, Self, TypeGuard
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, PrivateAttr, ValidationError, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from prefect_nb.execution import block_documents as documents

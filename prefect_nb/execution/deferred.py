@@ -248,7 +248,9 @@ class TaskWorker:
         kept = self.home.results.get(run.deferred)
         token = _tags.set(frozenset(kept["tags"]))
         try:
-            execution = TaskExecution(self.home, task, secrets.unsealed(self.home.cipher, kept["parameters"]), scope=None, persist=True)
+            execution = TaskExecution(
+                self.home, task, secrets.unsealed(self.home.cipher, kept["parameters"]), scope=None, persist=True
+            )
             execution.id, execution.run = run.id, run
             state: State[Any] = (
                 portal.run_sync(drive.awaiting(execution)) if task.isasync else drive.blocking(execution)

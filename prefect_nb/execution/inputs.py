@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+from prefect_nb.exceptions import UpstreamTaskError
 from prefect_nb.execution.futures import PrefectFuture
 from prefect_nb.model import redaction
 from prefect_nb.model.annotations import Annotation, allow_failure, opaque, quote
@@ -215,7 +216,7 @@ def resolve_futures_to_results(value: Any) -> Any:
     def to_result(item: Any) -> Any:
         item.wait()
         if not item.state.is_completed():
-            raise Exception("At least one result did not complete successfully")
+            raise UpstreamTaskError("At least one result did not complete successfully")
         return item.result()
 
     return replace(value, lambda item: isinstance(item, PrefectFuture), to_result)

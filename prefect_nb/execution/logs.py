@@ -62,7 +62,7 @@ class RunLogger(LoggerAdapter):
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
 
-    def getChild(self, suffix: str, extra: dict[str, Any] | None = None) -> "RunLogger":  # noqa: N802 - logging's name
+    def getChild(self, suffix: str, extra: dict[str, Any] | None = None) -> RunLogger:  # noqa: N802 - logging's name
         """A logger of the same run whose name goes on with `suffix`."""
         return RunLogger(self.logger.getChild(suffix), {**(self.extra or {}), **(extra or {})})
 

@@ -173,7 +173,9 @@ def override_source(cell_source: str, values: Mapping[str, Any]) -> str:
             if literal is None or (target.name in assigned and reads(target.value, target.name)):
                 continue
             assigned.add(target.name)
-            if isinstance(statement, ast.AnnAssign) and (kind := ast.unparse(statement.annotation)).endswith("SecretStr"):
+            if isinstance(statement, ast.AnnAssign) and (kind := ast.unparse(statement.annotation)).endswith(
+                "SecretStr"
+            ):
                 literal = f"{kind}({literal})"
             edit, addition = override(statement, target, literal)
             edits.append(edit)

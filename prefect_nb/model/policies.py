@@ -206,7 +206,11 @@ def _one_of_inputs(policies: list[CachePolicy]) -> list[CachePolicy]:
         merged = merged.configure(**{name: getattr(further, name) for name in _SETTINGS})
     merged = copy.copy(merged)
     merged.exclude = sorted({name for policy in inputs for name in policy.exclude})
-    return [merged if policy is inputs[0] else policy for policy in policies if policy is inputs[0] or type(policy) is not Inputs]
+    return [
+        merged if policy is inputs[0] else policy
+        for policy in policies
+        if policy is inputs[0] or type(policy) is not Inputs
+    ]
 
 
 def _flat(policy: CachePolicy) -> list[CachePolicy]:

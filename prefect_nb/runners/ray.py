@@ -19,6 +19,9 @@ from prefect_nb.runners.cluster import GRACE_SECONDS, TRIES, ClusterRunner, Flig
 
 FETCH_SECONDS = 300.0
 _STARTS = 3
+# A task run says second of all that it was taken up. That has to get home even if the worker dies right away, or nobody
+# would know that it did.
+_FIRST_WORDS = 2
 # How long an outcome waits for letters that were sent before it.
 _LETTER_SECONDS = 5.0
 
@@ -347,7 +350,9 @@ def run(call: bytes, order: Order, mailbox: Any, *held: bytes) -> tuple[tuple[st
     def send(letter: Letter) -> None:
         nonlocal count
         count += 1
-        mailbox.put.remote((count, letter))
+        sent = mailbox.put.remote((count, letter))
+        if count == _FIRST_WORDS:
+            ray_module().get(sent)
 
     attempt, outcome, stays = perform(call, held, order, send)
     return ((attempt, count, None), outcome) if stays else ((attempt, count, outcome), None)

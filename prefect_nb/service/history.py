@@ -132,9 +132,7 @@ def find_task_run(text: str) -> TaskRun:
     return _find(settled_home(), text, TaskRun, "task", "flow", lambda store: store.task_runs(recent))
 
 
-def _find(
-    home: Home, text: str, kind: type[R], word: str, other: str, recent: Callable[[Store], Iterable[Run]]
-) -> R:
+def _find(home: Home, text: str, kind: type[R], word: str, other: str, recent: Callable[[Store], Iterable[Run]]) -> R:
     runs = home.store.resolve_run(text)
     found = _the_one(text, [run for run in runs if isinstance(run, kind)], word)
     if found is not None:

@@ -105,8 +105,9 @@ _OBJECTS = (
 )
 
 _METRICS = (
-    "CREATE TABLE metric (id INTEGER PRIMARY KEY NOT NULL, run_id BLOB NOT NULL, name TEXT NOT NULL, "
-    "flow_run_id BLOB, task_run_id BLOB) STRICT",
+    """CREATE TABLE metric (
+        id INTEGER PRIMARY KEY NOT NULL, run_id BLOB NOT NULL, name TEXT NOT NULL, flow_run_id BLOB,
+        task_run_id BLOB) STRICT""",
     "CREATE UNIQUE INDEX metric_run ON metric (run_id, name)",
     "CREATE INDEX metric_flow_run ON metric (flow_run_id) WHERE flow_run_id IS NOT NULL",
     """CREATE TABLE metric_point (

@@ -40,7 +40,13 @@ def write(
             "INSERT OR REPLACE INTO key_parts (task_run_id, task_key, created_us, hit, parts, note) "
             "VALUES (?1, ?2, coalesce((SELECT created_us FROM task_run WHERE id = ?1), 0), ?3, ?4, ?5)",
             [
-                (item.task_run_id.bytes, item.task_key, item.hit, to_json(item.parts), item.note and storable(item.note))
+                (
+                    item.task_run_id.bytes,
+                    item.task_key,
+                    item.hit,
+                    to_json(item.parts),
+                    item.note and storable(item.note),
+                )
                 for item in parts
             ],
         )

@@ -97,7 +97,9 @@ def test_coroutines_stand_where_something_is_awaited():
         f"{file}:{name}"
         for file, source in sources()
         for name in qualified_coroutines(source)
-        if not any(fnmatch(file, pattern) or fnmatch(f"{file}:{name}", pattern) for pattern in {*ALLOWED, *BOTH_COLOURS})
+        if not any(
+            fnmatch(file, pattern) or fnmatch(f"{file}:{name}", pattern) for pattern in {*ALLOWED, *BOTH_COLOURS}
+        )
     ]
 
     assert found == [], "If users await it, say so in ALLOWED; else let a driver do the waiting."

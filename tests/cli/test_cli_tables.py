@@ -349,7 +349,9 @@ def test_each_command_teaches_by_an_example(invoke, path: list[str]):
     assert "\\b" not in result.stdout
     examples = result.stdout.split("Example", 1)[1].partition("\n\n")[0].splitlines()[1:]
     assert examples
-    shown = ["gcl", *path[1:]] if path[:1] == ["global-concurrency-limit"] else path  # one command, shown by its short name
+    shown = (
+        ["gcl", *path[1:]] if path[:1] == ["global-concurrency-limit"] else path
+    )  # one command, shown by its short name
     for line in examples:
         assert " ".join(["prefect-nb", *shown]) in line
         assert line.count("prefect-nb") == 1

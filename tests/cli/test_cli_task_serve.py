@@ -38,8 +38,8 @@ def tasks(tmp_path: Path) -> Path:
 def test_every_task_of_a_file_is_served_until_sigterm(tasks: Path):
     from uuid import UUID
 
-    from prefect_nb.home import Home
     from prefect_nb.execution.loading import load_flow
+    from prefect_nb.home import Home
 
     ids = load_flow(f"{tasks}:ask")(7)
     worker = subprocess.Popen([*command(), "task", "serve", str(tasks)], stdout=subprocess.PIPE, text=True)
