@@ -55,8 +55,10 @@ UNSET_BY_NONE = frozenset(
         "result_serializer",
         "result_storage",
         "result_storage_key",
+        "task_run_name",
     }
 )
+KEPT_BY_EMPTY = frozenset({"description", "name", "tags"})
 HOOK_KINDS = ("completion", "failure", "running")
 
 
@@ -316,6 +318,7 @@ class Task(TaskDefinition, Generic[P, R]):
         args: tuple[Any, ...] | None = None,
         kwargs: dict[str, Any] | None = None,
         wait_for: Iterable[Any] | None = None,
+        dependencies: Any = None,  # noqa: ARG002 - Prefect's signature; what the arguments came from is known anyway
     ) -> PrefectFuture[R]:
         """`delay`, with the arguments as a tuple and a dict, and further runs to wait for first."""
         from prefect_nb.execution.deferred import defer
@@ -396,15 +399,16 @@ class Task(TaskDefinition, Generic[P, R]):
     def with_options(self, **options: Any) -> Task[P, R]:
         """A new task with some options changed; the others, hooks and key stay.
 
-        Empty `tags` leave the old ones, and so does None for most options; for what may be inherited from a flow or a
+        Empty `tags` and an empty description leave the old ones, and so does None for most options; for what may be inherited from a flow or a
         setting (see `UNSET_BY_NONE`) it takes the option back. `timeout_seconds=0` takes the timeout back.
         """
         known = inspect.signature(Task.__init__).parameters
         for option in options:
             if option not in known or option in ("self", "fn"):
                 raise TypeError(f"Task.with_options() got an unexpected keyword argument {option!r}")
-        if not options.get("tags"):
-            options.pop("tags", None)
+        for name in KEPT_BY_EMPTY & options.keys():
+            if not options[name]:
+                del options[name]
         given = {name: value for name, value in options.items() if value is not None or name in UNSET_BY_NONE}
         if given.get("cache_key_fn") is not None and "cache_policy" not in given:
             given["cache_policy"] = _UNSET_POLICY

@@ -335,6 +335,9 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
         for option in options:
             if option not in known or option in ("self", "fn"):
                 raise TypeError(f"Flow.with_options() got an unexpected keyword argument {option!r}")
+        for name in ("name", "version", "description"):
+            if not options.get(name):
+                options.pop(name, None)
         given = {name: value for name, value in options.items() if value is not None or name in UNSET_BY_NONE}
         clone = type(self)(self.fn, **{**self._options(), **given})
         clone.descriptor = self.descriptor

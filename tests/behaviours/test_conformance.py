@@ -218,6 +218,21 @@ def test_validating_refuses_an_unknown_parameter():
         f.validate_parameters({"x": 1, "y": 2})
 
 
+def test_options_that_are_empty_leave_what_was():
+    t = task(name="t", description="about", task_run_name="run")(lambda: 1)
+    f = flow(name="f", description="about", version="7")(lambda: 1)
+    changed = t.with_options(name="", description="")
+    assert (changed.name, changed.description) == ("t", "about")
+    changed = f.with_options(name="", description="", version="")
+    assert (changed.name, changed.description, changed.version) == ("f", "about", "7")
+    assert t.with_options(task_run_name=None).task_run_name is None
+    assert t.with_options(retries=1).task_run_name == "run"
+
+
+def test_a_delayed_run_takes_dependencies():
+    assert task(lambda: 1).apply_async(dependencies={}).state.is_scheduled()
+
+
 def test_a_termination_is_an_external_signal():
     assert issubclass(TerminationSignal, ExternalSignal)
     assert not issubclass(TerminationSignal, Exception)
