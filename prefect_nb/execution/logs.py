@@ -254,15 +254,15 @@ def install() -> None:
 
 def _logging_print(*args: Any, **kwargs: Any) -> None:
     """`print`, which inside a run with `log_prints` writes to the run's log."""
-    if not log_prints.get() or kwargs.get("file") not in (None, sys.stdout):
+    if not log_prints.get() or kwargs.get("file") not in (None, sys.stdout, sys.stderr):
         _print(*args, **kwargs)
         return
     if len(args) == 1 and type(args[0]) is str and not kwargs:
-        get_run_logger().info("%s", args[0])
+        get_run_logger().info("%s", args[0].rstrip())
         return
     import io
 
     buffer = io.StringIO()
     _print(*args, **{**kwargs, "file": buffer})
     text = buffer.getvalue()
-    get_run_logger().info("%s", text.removesuffix("\n"))
+    get_run_logger().info("%s", text.rstrip())

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import inspect
 import logging
+import sys
 import uuid
 
 import pytest
@@ -244,6 +245,29 @@ def test_a_setting_object_tells_its_default_and_its_value_as_text():
 
 
 class TestLoggers:
+    def test_prints_to_both_streams_are_logged_without_white_space_at_their_end(self, capsys, tmp_path):
+        lines = []
+
+        class Keeping(logging.Handler):
+            def emit(self, record):
+                lines.append(record.getMessage())
+
+        @flow(log_prints=True)
+        def f():
+            print("  out  \n")  # noqa: T201 - what is tested
+            print("err", 2, file=sys.stderr)  # noqa: T201
+            with (tmp_path / "text").open("w") as file:
+                print("file", file=file)
+
+        logger, handler = logging.getLogger("prefect.flow_runs"), Keeping()
+        logger.addHandler(handler)
+        try:
+            f()
+        finally:
+            logger.removeHandler(handler)
+        assert lines == ["  out", "err 2"]
+        assert (tmp_path / "text").read_text() == "file\n"
+
     def test_a_child_logger_is_of_the_same_run(self):
         @flow
         def f():
