@@ -77,6 +77,7 @@ _MODULES = frozenset(
         "artifacts",
         "blocks",
         "cache_policies",
+        "client",
         "context",
         "exceptions",
         "flow_runs",

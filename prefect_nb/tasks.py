@@ -133,7 +133,7 @@ class Task(TaskDefinition, Generic[P, R]):
         self.result_serializer = result_serializer
         self.result_storage_key = result_storage_key
         self.viz_return_value = viz_return_value
-        cache_policy = _given_policy(cache_policy, cache_key_fn)
+        cache_policy = _given_policy(cache_policy, cache_key_fn or result_storage_key)
         self.persist_result = persists(
             persist_result,
             cache_policy not in (None, policies.NO_CACHE)
@@ -473,11 +473,11 @@ class Task(TaskDefinition, Generic[P, R]):
         return f"Task(name={self.name!r}, fn={self.__qualname__})"
 
 
-def _given_policy(policy: policies.CachePolicy | None, cache_key_fn: Any) -> policies.CachePolicy | None:
-    """The policy a task was given; None where it was given none, which is not the same as the policy None."""
+def _given_policy(policy: policies.CachePolicy | None, own_key: Any) -> policies.CachePolicy | None:
+    """The policy a task was given, which may be None for no caching; None where it was given none."""
     if policy is _UNSET_POLICY:
         return None
-    return policies.NO_CACHE if policy is None and cache_key_fn is None else policy
+    return policies.NO_CACHE if policy is None and own_key is None else policy
 
 
 def _items(execution: TaskExecution) -> Generator[Any, Any, Any]:

@@ -9,4 +9,9 @@ from prefect_nb.model.annotations import Annotation, allow_failure, opaque, quot
 BaseAnnotation = Annotation
 Quote = quote
 
-__all__ = ["BaseAnnotation", "Quote", "allow_failure", "opaque", "quote", "unmapped"]
+
+class NotSet:
+    """Stands for an argument that was not given, where None means something."""
+
+
+__all__ = ["BaseAnnotation", "NotSet", "Quote", "allow_failure", "opaque", "quote", "unmapped"]

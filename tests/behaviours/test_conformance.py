@@ -230,6 +230,26 @@ def test_options_that_are_empty_leave_what_was():
     assert t.with_options(retries=1).task_run_name == "run"
 
 
+def test_runs_and_states_are_found_where_prefect_has_them():
+    from prefect_nb import states
+    from prefect_nb.client.schemas import State
+    from prefect_nb.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType, TaskRun
+
+    assert State is states.State
+    assert StateType is states.StateType
+    assert states.StateType.COMPLETED in TERMINAL_STATES
+
+    @task
+    def t():
+        return isinstance(TaskRunContext.get().task_run, TaskRun)
+
+    @flow
+    def f():
+        return isinstance(FlowRunContext.get().flow_run, FlowRun), t()
+
+    assert tuple(f()) == (True, True)
+
+
 def test_a_delayed_run_takes_dependencies():
     assert task(lambda: 1).apply_async(dependencies={}).state.is_scheduled()
 

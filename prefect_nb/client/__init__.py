@@ -1,0 +1,1 @@
+"""Runs and states under the addresses where code written for Prefect imports them from."""
