@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from prefect_nb.model.states import State
     from prefect_nb.service.why import why
     from prefect_nb.tasks import Task, task
+    from prefect_nb.transactions import Transaction
 
 _HOMES = {
     "Flow": "prefect_nb.flows",
     "State": "prefect_nb.model.states",
     "Task": "prefect_nb.tasks",
+    "Transaction": "prefect_nb.transactions",
     "allow_failure": "prefect_nb.model.annotations",
     "apause_flow_run": "prefect_nb.flow_runs",
     "aresume_flow_run": "prefect_nb.flow_runs",
@@ -53,6 +55,7 @@ __all__ = [
     "Flow",
     "State",
     "Task",
+    "Transaction",
     "allow_failure",
     "apause_flow_run",
     "aresume_flow_run",
