@@ -5,7 +5,7 @@ import os
 import pickle
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -253,11 +253,23 @@ def _recursive() -> list[Any]:
     return value
 
 
+_opened: list[Any] = []
+
+
 def _open_file() -> Any:
-    return Path(os.devnull).open()
+    _opened.append(Path(os.devnull).open())
+    return _opened[-1]
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.fixture
+def closing() -> Iterator[None]:
+    """Left open, a file would make whichever test comes next report it."""
+    yield
+    while _opened:
+        _opened.pop().close()
+
+
+@pytest.mark.usefixtures("closing")
 @pytest.mark.parametrize(
     ("make", "kept"),
     [
