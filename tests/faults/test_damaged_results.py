@@ -257,7 +257,7 @@ _opened: list[Any] = []
 
 
 def _open_file() -> Any:
-    _opened.append(Path(os.devnull).open())
+    _opened.append(Path(os.devnull).open())  # noqa: SIM115 - the fixture closes it
     return _opened[-1]
 
 
