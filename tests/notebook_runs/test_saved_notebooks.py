@@ -3,6 +3,7 @@
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,15 @@ def test_nothing_is_left_behind(write: Any, tmp_path: Path, monkeypatch: pytest.
 
     assert list(scratch.iterdir()) == []
     pid = int(text_of(read(output).cells[0]))
-    state = Path(f"/proc/{pid}/stat")
-    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+    deadline = time.monotonic() + 10  # it has been killed; dying takes it a moment
+    while is_alive(pid):
+        assert time.monotonic() < deadline
     Home.current().close()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
