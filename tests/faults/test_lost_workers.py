@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ def die_the_first_time(marker: Path) -> str:
     get_run_logger().info("first" if first else "second")
     if first:
         marker.touch()
+        while not marker.with_name("heard").exists():  # that it was taken up
+            time.sleep(0.01)
         os._exit(3)
     return "done"
 
@@ -73,6 +76,9 @@ def test_a_task_whose_worker_dies_runs_again_and_the_history_says_so(runner: Tas
     @flow(task_runner=runner)
     def f() -> dict[str, Any]:
         futures = [die_the_first_time.submit(tmp_path / "marker"), *double.map([1, 2, 3])]
+        while not futures[0].state.is_running():
+            time.sleep(0.01)
+        (tmp_path / "heard").touch()
         return {"results": [future.result() for future in futures]}
 
     assert f() == {"results": ["done", 2, 4, 6]}
