@@ -242,12 +242,6 @@ def warn_of_lost_results(execution: RecordingFlow) -> None:
 # From outside
 
 
-def is_suspended(run: FlowRun) -> bool:
-    """Whether the flow run waits without a process."""
-    details = run.state_details
-    return run.state_type is StateType.PAUSED and details is not None and details.pause_reschedule
-
-
 def check_answer(home: Surroundings, run: FlowRun, run_input: dict[str, Any] | None) -> FlowRunInput | None:
     """The answer to the run's pause, ready to be kept; None where it asks nothing.
 

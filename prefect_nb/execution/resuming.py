@@ -37,7 +37,7 @@ def take_over(
         raise ObjectNotFound(f"There is no flow run {flow_run_id}.")
     if run.state_type is StateType.COMPLETED:
         raise NotResumable(f"Flow run {run.name!r} completed; there is nothing to resume. Start a new run instead.")
-    if pausing.is_suspended(run):
+    if run.is_suspended:
         return _go_on(home, run, run_input)
     if not run.is_final and not force:
         raise NotResumable(

@@ -22,7 +22,8 @@ from prefect_nb.model.code_names import (
 from prefect_nb.model.code_source import source_of
 from prefect_nb.model.code_writes import written_only
 from prefect_nb.model.fingerprint_parts import DETAIL_LIMIT, Part, Unhashable, combine, seal
-from prefect_nb.model.fingerprint_values import ValueDigester, type_name
+from prefect_nb.model.fingerprint_values import ValueDigester
+from prefect_nb.model.words import type_name
 
 _MISSING: Any = object()
 _UNDEFINED = seal("undefined")

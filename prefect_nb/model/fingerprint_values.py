@@ -23,6 +23,7 @@ import msgspec
 from prefect_nb.model.fingerprint_arrays import Digest, Pieces, numpy_pieces, scipy_pieces
 from prefect_nb.model.fingerprint_parts import Unhashable, seal
 from prefect_nb.model.fingerprint_tables import arrow_pieces, pandas_pieces, polars_pieces
+from prefect_nb.model.words import type_name
 
 _Encoder = Callable[[Any], bytes]
 
@@ -93,12 +94,6 @@ _CODE_TYPES = (
 )
 
 _NO_CYCLE = sys.maxsize
-
-
-def type_name(value: object) -> str:
-    """Return the module and name of a value's type, as an error message shows it."""
-    kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 class ValueDigester:

@@ -82,6 +82,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.state_type in TERMINAL_STATES
 
     @property
+    def is_suspended(self) -> bool:
+        """Whether a flow run waits for somebody without a process."""
+        details = self.state_details
+        return self.state_type is StateType.PAUSED and details is not None and details.pause_reschedule
+
+    @property
     def state(self) -> State[Any]:
         """The current state; its data is the result's reference, not its value."""
         return State(

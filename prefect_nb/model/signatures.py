@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prefect_nb.exceptions import ParameterBindError, ReservedArgumentError, SignatureMismatchError
+from prefect_nb.model.words import nearest
 
 RESERVED_NAMES = ("return_state", "wait_for")
 
@@ -262,9 +263,7 @@ def check_reserved(fn: Callable[..., Any]) -> None:
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """`": did you mean 'depth'?"` for the nearest of the candidates, or nothing."""
-    import difflib
-
-    near = difflib.get_close_matches(name, list(candidates), n=1)
+    near = nearest(name, candidates, 1)
     return f": did you mean '{near[0]}'?" if near else ""
 
 

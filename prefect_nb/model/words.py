@@ -41,3 +41,14 @@ def did_you_mean(name: str, candidates: Iterable[str], number: int = 3) -> str:
     """`" Did you mean 'a' or 'b'?"`, or nothing."""
     near = [f"'{one_line(match)}'" for match in nearest(name, candidates, number)]
     return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def type_name(value: object) -> str:
+    """The module and name of a value's type, as a message shows it."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def plural(number: int, what: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -30,7 +30,7 @@ from prefect_nb.notebook.picture import (
     note,
 )
 from prefect_nb.service.metrics import Line
-from prefect_nb.service.text import duration_text, elapsed, one_line, plain
+from prefect_nb.service.text import duration_text, elapsed, one_line, plain, plural
 
 R = TypeVar("R", bound=Snapshot)
 
@@ -105,7 +105,7 @@ def run_text(
     if flow_run.state_message:
         lines.append(f"  {one_line(flow_run.state_message, 300)}")
     if counts:
-        lines.append(f"  {_plural(len(task_runs), 'task run')}: {_words(counts)}")
+        lines.append(f"  {plural(len(task_runs), 'task run')}: {_words(counts)}")
     leaves = [
         f"{_text_state(child)}  flow run {one_line(child.name)}  {elapsed(child, now_us)}".rstrip()
         for child in islice(children, _TEXT_ROWS)
@@ -117,7 +117,7 @@ def run_text(
         cells = (_text_state(run), _name(run, owners), elapsed(run, now_us), attempts, one_line(note(run), 160))
         leaves.append("  ".join(filter(None, cells)))
     if len(shown) < len(task_runs):
-        leaves.append(f"… {_plural(len(task_runs) - len(shown), 'more task run')}")
+        leaves.append(f"… {plural(len(task_runs) - len(shown), 'more task run')}")
     lines += [f"  {'└─' if last else '├─'} {leaf}" for leaf, last in _with_last(leaves)]
     names = {run.id: run.name for run in (flow_run, *children, *task_runs)} if metrics else {}
     lines += [f"  {text}" for text in (*metric_lines(metrics, names), *artifact_lines(artifacts))]
@@ -152,10 +152,6 @@ def placeholder(flow_run_id: UUID) -> dict[str, str]:
         "text/html": f"<p>{glyph} Starting flow run <code>{flow_run_id}</code></p>",
         "text/plain": f"{glyph} Starting flow run {flow_run_id}",
     }
-
-
-def _plural(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _with_last(leaves: Sequence[str]) -> Iterable[tuple[str, bool]]:
@@ -204,7 +200,7 @@ def _counts_line(flow_run: FlowRun, task_runs: Sequence[TaskRun]) -> str:
         progress = f' <progress value="{done}" max="{total}" aria-label="Task runs done">{done} of {total}</progress>'
     # State names are free text: a run may have any number of them, the line not.
     marked = " · ".join(_marked(type_, f"{number:,} {word}") for type_, word, number in islice(counts, 8))
-    return f'<p style="margin:4px 0 0">{_plural(total, "task run")}: {marked}{progress}</p>'
+    return f'<p style="margin:4px 0 0">{plural(total, "task run")}: {marked}{progress}</p>'
 
 
 def _failures(task_runs: Sequence[TaskRun]) -> str:
@@ -323,7 +319,7 @@ def _log_details(logs: Sequence[LogLine]) -> str:
         if size("\n".join(lines)) + size(text) > _LOG_BYTES:
             break
         lines.append(text)
-    title = f"Log ({len(lines):,} of {_plural(len(logs), 'line')})"
+    title = f"Log ({len(lines):,} of {plural(len(logs), 'line')})"
     body = "\n".join(reversed(lines))
     return f'<details><summary>{title}</summary><pre style="white-space:pre-wrap">{body}</pre></details>'
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NoReturn, Self
 
 from prefect_nb.engine.task_run import describe
 from prefect_nb.exceptions import ConfigurationError, SerializationError
+from prefect_nb.model.words import type_name
 
 _BUILT_IN = frozenset({"pickle", "json", "numpy", "parquet", "image", "compressed"})
 _PACKAGE = __name__.rpartition(".")[0]
@@ -138,9 +139,3 @@ def unreadable(what: str, error: Exception) -> SerializationError:
         f"A kept result cannot be read back as {what}: {describe(error)}. Define or import what it needs, "
         "or run the task again with refresh_cache=True."
     )
-
-
-def type_name(value: Any) -> str:
-    """A value's type, for messages."""
-    kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -27,6 +27,7 @@ from typing import Any
 
 from prefect_nb.engine.task_run import describe
 from prefect_nb.exceptions import ConfigurationError, SerializationError
+from prefect_nb.model.words import type_name
 from prefect_nb.results import formats, json_values, serializer_base
 from prefect_nb.results.serializer_base import (
     Serializer,
@@ -34,7 +35,6 @@ from prefect_nb.results.serializer_base import (
     class_of,
     refuse_option,
     refused,
-    type_name,
     unreadable,
 )
 

@@ -10,6 +10,7 @@ from typing import Any
 from prefect_nb.engine.commands import Interrupted, Outcome, Raised, Returned
 from prefect_nb.engine.task_run import describe
 from prefect_nb.exceptions import SerializationError
+from prefect_nb.model.words import type_name
 from prefect_nb.runners.aside import unpacking
 
 _DEEPEST_BLAME = 6
@@ -133,7 +134,7 @@ def unpickle_outcome(data: bytes) -> Outcome:
 def _cannot_return(outcome: Outcome, refusal: Exception) -> SerializationError:
     value = outcome.value if isinstance(outcome, Returned) else outcome
     return SerializationError(
-        f"The task returned a value of type {_type_name(value)} that cannot be sent back from the worker process, "
+        f"The task returned a value of type {type_name(value)} that cannot be sent back from the worker process, "
         f"because of {_blame(value)}: {describe(refusal)}. Return plain data, or run the task on a thread pool."
     )
 
@@ -161,7 +162,7 @@ def _blame(value: Any) -> str:
         path.append(culprit[0])
         value = culprit[1]
     named = ".".join(path) or "a value"
-    return f"{named} (of type {_type_name(value)})"
+    return f"{named} (of type {type_name(value)})"
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
@@ -191,8 +192,3 @@ def _pickles(value: Any) -> bool:
     except Exception:
         return False
     return True
-
-
-def _type_name(value: Any) -> str:
-    kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -20,7 +20,7 @@ from prefect_nb.interfaces import Artifact, ArtifactQuery
 from prefect_nb.model.redaction import redact, redact_texts
 from prefect_nb.service import current_run
 from prefect_nb.service.documents import Document, iso
-from prefect_nb.service.text import bytes_text, did_you_mean, one_line
+from prefect_nb.service.text import bytes_text, did_you_mean, one_line, plural
 
 LIMIT = 5 * 1024 * 1024
 """Bytes an artifact's data may have."""
@@ -228,7 +228,7 @@ def summary(artifact: Artifact, limit: int = 120) -> str:
                 columns, rows = table_of(data)
             except (ConfigurationError, ValueError):
                 return "not a table"
-            return f"{_plural(len(rows), 'row')} of {_plural(len(columns), 'column')}"
+            return f"{plural(len(rows), 'row')} of {plural(len(columns), 'column')}"
         case "image" if isinstance(data, str) and data.startswith("data:"):
             return f"{one_line(data.partition(';')[0][5:], 40)}, {bytes_text(len(data))}"
         case "rich" if isinstance(data, dict):
@@ -260,10 +260,6 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_nan(item) for key, item in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _plural(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _table(artifact: Artifact) -> Table:

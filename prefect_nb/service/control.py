@@ -46,7 +46,7 @@ def cancel(run: FlowRun, wait: float = 10.0, reason: str = "Cancelled by request
     now = _reload(home, run)
     if now.is_final:
         raise InvalidMove(f"Flow run {now.name!r} has ended already: it is {now.state_name}.{_next_step(now)}")
-    if pausing.is_suspended(now):
+    if now.is_suspended:
         resuming.end_suspended(home, now, Cancelled(message=reason))
         return _reload(home, run)
     home.store.add_request(run.id, "cancel", now_us(), {"reason": reason})
@@ -132,7 +132,7 @@ def form_of(run: FlowRun) -> Form | None:
 
 def waits_in_its_process(run: FlowRun) -> bool:
     """Whether a run is paused and its process waits for the answer."""
-    return run.state.is_paused() and not pausing.is_suspended(run)
+    return run.state.is_paused() and not run.is_suspended
 
 
 def answer(run: FlowRun, run_input: dict[str, Any] | None = None) -> None:
@@ -174,7 +174,7 @@ def resume(
     """
     home = settled_home()
     now = _reload(home, run)
-    if pausing.is_suspended(now):
+    if now.is_suspended:
         _checked(home, now, run_input)
 
     def start(flow: Flow[..., Any], began: Callable[[UUID], None]) -> Any:

@@ -262,8 +262,8 @@ def _resume(flow_run_id: UUID, run_input: dict[str, Any] | None) -> None:
     home.ledger.commit()
     home.reap()
     run = _run(home, flow_run_id)
-    response = pausing.check_answer(home, run, run_input) if not pausing.is_suspended(run) else None
-    if not pausing.is_suspended(run):
+    response = pausing.check_answer(home, run, run_input) if not run.is_suspended else None
+    if not run.is_suspended:
         pausing.answer(home, run, response)
         return
     flow = resumable_flow(run)

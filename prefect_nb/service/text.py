@@ -1,9 +1,9 @@
 """Words for people: lengths of time, moments, sizes; and those of `model.words`."""
 
 from prefect_nb.model.runs import Snapshot
-from prefect_nb.model.words import did_you_mean, nearest, one_line, plain
+from prefect_nb.model.words import did_you_mean, nearest, one_line, plain, plural
 
-__all__ = ["ago", "bytes_text", "did_you_mean", "duration_text", "elapsed", "nearest", "one_line", "plain"]
+__all__ = ["ago", "bytes_text", "did_you_mean", "duration_text", "elapsed", "nearest", "one_line", "plain", "plural"]
 
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
 

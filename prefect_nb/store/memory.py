@@ -292,7 +292,7 @@ class MemoryStore:
                 if request.kind == "cancel"
             }
             for run in theirs:
-                if isinstance(run, FlowRun) and run.owner_id in owner_ids and not takeover.is_suspended(run):
+                if isinstance(run, FlowRun) and run.owner_id in owner_ids and not run.is_suspended:
                     entries += takeover.crash(run, self._tasks(run.id), at_us, message, cancels)
                     self._settle_cancels(run.id, entries[-1].run.state_name.lower())
             ended = {entry.run.id for entry in entries}

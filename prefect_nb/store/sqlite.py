@@ -273,7 +273,7 @@ class SqliteStore:
             runs = decoded(decode_flow_run, rows)
             cancels = sqlite_reads.open_cancels(connection) if runs else {}
             for run in runs:
-                if takeover.is_suspended(run):
+                if run.is_suspended:
                     continue
                 tasks = sqlite_reads.open_task_runs(connection, run.id)
                 entries += takeover.crash(run, tasks, at_us, message, cancels)

@@ -19,12 +19,6 @@ def is_open(run: Run) -> bool:
     return not run.is_final and not (run.state_type is StateType.PENDING and run.state_name == "NotReady")
 
 
-def is_suspended(run: Run) -> bool:
-    """Whether a flow run waits for somebody without a process."""
-    details = run.state_details
-    return run.state_type is StateType.PAUSED and details is not None and details.pause_reschedule
-
-
 def check_epoch(run: FlowRun, expected: int | None) -> None:
     """Whether nobody else has claimed the flow run since.
 
