@@ -230,8 +230,8 @@ class Task(TaskDefinition, Generic[P, R]):
             wait_for: futures or states that must have completed first.
         """
         parameters = self.signature.bind(args, kwargs)
-        if visualizing.get() is not None:
-            return self._drawn((parameters, wait_for), self.isasync)
+        if (drawing := visualizing.get()) is not None:
+            return drawing.called(self, parameters, wait_for, "call")
         home, scope = _surroundings()
         execution = TaskExecution(
             home,
@@ -246,14 +246,11 @@ class Task(TaskDefinition, Generic[P, R]):
             return _items_awaited(execution) if self.isasync else _items(execution)
         if self.isasync:
             return _run_awaiting(execution, return_state)
+        if scope is not None:
+            scope.direct.add(execution)
         reusable = execution.reusable
         execution.finish(drive.blocking(execution) if reusable is None else reusable)
         return execution.outcome(return_state)
-
-    def _drawn(self, given: Any, isasync: bool) -> Any:
-        from prefect_nb.execution.visualizing import track
-
-        return track(self.name, given, self.viz_return_value, "task", isasync)
 
     def submit(
         self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any
@@ -264,8 +261,8 @@ class Task(TaskDefinition, Generic[P, R]):
             return_state: wait, and return the final `State` instead.
             wait_for: futures or states that must have completed first.
         """
-        if visualizing.get() is not None:
-            return self._drawn((self.signature.bind(args, kwargs), wait_for), False)
+        if (drawing := visualizing.get()) is not None:
+            return drawing.called(self, self.signature.bind(args, kwargs), wait_for, "submit")
         scope = self._submitting_scope()
         future = self._submit(scope.runner, self.signature.bind(args, kwargs), scope, wait_for)
         if return_state:
@@ -294,8 +291,8 @@ class Task(TaskDefinition, Generic[P, R]):
             MappingLengthMismatch: the iterables have different lengths.
             MappingMissingIterable: nothing to iterate over.
         """
-        if visualizing.get() is not None:
-            return self._drawn((args, kwargs, wait_for), False)
+        if (drawing := visualizing.get()) is not None:
+            return drawing.called(self, (args, kwargs), wait_for, "map")
         if deferred:
             return self._map_deferred(self.signature.bind_supplied(args, kwargs), wait_for)
         scope = self._submitting_scope()
@@ -503,6 +500,8 @@ async def _items_awaited(execution: TaskExecution) -> AsyncGenerator[Any, None]:
 
 
 async def _run_awaiting(execution: TaskExecution, return_state: bool) -> Any:
+    if execution.scope is not None:
+        execution.scope.direct.add(execution)
     reusable = execution.reusable
     execution.finish(await drive.awaiting(execution) if reusable is None else reusable)
     return execution.outcome(return_state)

@@ -56,7 +56,7 @@ def look_up(execution: RecordingTask) -> State[Any] | Busy | None:
     try:
         if execution.key_parts is not None:  # it has waited for its key
             return _answer(execution, execution.key_parts)
-        found = _key(execution)
+        found = key_of(execution)
         if isinstance(found, str):
             _no_key(execution, found)
             return None
@@ -74,8 +74,8 @@ def _unusable(error: Exception) -> State[Any]:
     return Failed(message=f"Task run encountered an exception {describe(error)}", data=error)
 
 
-def _key(execution: RecordingTask) -> tuple[str, list[Part]] | str:
-    """The run's cache key and its parts, or why it has none.
+def key_of(execution: RecordingTask, *, warns: bool = True) -> tuple[str, list[Part]] | str:
+    """The run's cache key and its parts, or why it has none; with a warning where it was to have one.
 
     Raises:
         ConfigurationError: runs are to be kept apart, and nothing is there to lock with; or a storage key names what
@@ -97,7 +97,7 @@ def _key(execution: RecordingTask) -> tuple[str, list[Part]] | str:
             policy = INPUTS + TASK_SOURCE
         resolved = policy.resolve(context, execution.parameters, flow_parameters)
     except Exception as error:
-        return _warn_no_key(execution, error)
+        return _warn_no_key(execution, error) if warns else _reason(error)
     if resolved is None:
         return "its cache policy made no key"
     key, parts = resolved
@@ -201,4 +201,10 @@ def _warn_no_key(execution: RecordingTask, error: Exception) -> str:
     reason = str(error) if isinstance(error, Unhashable) else f"{type(error).__name__}: {error}"
     text = f"Task run {execution.run.name!r} is not cached, because its cache key cannot be computed: {reason}"
     logs.task_run_logger(execution.run, execution.task).warning("%s", text)
-    return f"unhashable {reason}" if isinstance(error, Unhashable) else f"its key could not be computed: {reason}"
+    return _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Unhashable):
+        return f"unhashable {error}"
+    return f"its key could not be computed: {type(error).__name__}: {error}"

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from prefect_nb.exceptions import RunCancelled
+from prefect_nb.execution import task_controls
 from prefect_nb.execution.scope import Scope
 from prefect_nb.execution.timeouts import call_later, raise_in_thread
 
@@ -37,6 +38,7 @@ def stoppable(scope: Scope) -> Iterator[None]:
             yield
         return
 
+    task_controls.prepare_main_thread()
     root = scope.root
 
     def interrupted(_signum: int, frame: FrameType | None) -> None:
@@ -62,7 +64,10 @@ def stoppable(scope: Scope) -> Iterator[None]:
 
 @contextmanager
 def stoppable_task(scope: Scope) -> Iterator[None]:
-    """Around an async body: Ctrl-C and `scope.stop` cancel its asyncio task at the next await."""
+    """Around an async body: Ctrl-C and `scope.stop` cancel its asyncio task at the next await.
+
+    A second Ctrl-C interrupts code that does not come to an await, and cancels once more where the task waits.
+    """
     import asyncio
 
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -73,12 +78,16 @@ def stoppable_task(scope: Scope) -> Iterator[None]:
         loop.call_soon_threadsafe(task.cancel)
 
     def interrupted(_signum: int, _frame: FrameType | None) -> None:
-        if scope.root.stopped_by_keyboard:
+        if not scope.root.stopped_by_keyboard:
+            scope.root.stop("Interrupted from the keyboard.", keyboard=True)
+        elif asyncio.current_task() is task:
             raise KeyboardInterrupt
-        scope.root.stop("Interrupted from the keyboard.", keyboard=True)
+        else:  # in the loop itself; raised there it would end the kernel's loop and not the task
+            cancel()
 
     with _stopper(scope, cancel):
         if threading.current_thread() is threading.main_thread():
+            task_controls.prepare_main_thread()
             with _handling(interrupted):
                 yield
         else:

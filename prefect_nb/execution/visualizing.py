@@ -55,6 +55,19 @@ class TaskVizTracker:
         self._counts: Counter[str] = Counter()
         self._values: dict[int, tuple[Any, VizTask]] = {}
 
+    def called(self, callee: Any, given: Any, wait_for: Any, how: str) -> Any:
+        """A task or flow is called; what stands for what that gives.
+
+        Args:
+            callee: the task or flow.
+            given: its arguments.
+            wait_for: what has to come first.
+            how: "call", "submit" or "map".
+        """
+        kind = "task" if hasattr(callee, "viz_return_value") else "flow"
+        stands_for = self.add(callee.name, (given, wait_for), getattr(callee, "viz_return_value", None), kind)
+        return asyncio.sleep(0, stands_for) if how == "call" and callee.isasync else stands_for
+
     def add(self, name: str, parameters: Any, value: Any, kind: str) -> Any:
         """Note a call; returns what stands for its value.
 
@@ -85,16 +98,6 @@ class TaskVizTracker:
         children = inputs.parts(value)
         for child in children or ():
             yield from self._found(child, depth + 1)
-
-
-def track(name: str, parameters: Any, value: Any, kind: str, isasync: bool) -> Any:
-    """Note a call in the graph that is being made; what stands for its value, awaitable where the call would be."""
-    drawing = visualizing.get()
-    assert drawing is not None
-    stands_for = drawing.add(name, parameters, value, kind)
-    if not isasync:
-        return stands_for
-    return asyncio.sleep(0, stands_for)
 
 
 class Edge(NamedTuple):
@@ -238,7 +241,7 @@ def graph_of(flow: Any, parameters: dict[str, Any]) -> FlowGraph:
     token = visualizing.set(drawing)
     try:
         if flow.isasync:
-            portal.run_sync(_awaited(drawing, flow.whole, args, kwargs))
+            portal.run_sync(awaited(drawing, flow.whole, *args, **kwargs))
         else:
             flow.whole(*args, **kwargs)
     except Exception as error:
@@ -252,6 +255,7 @@ def graph_of(flow: Any, parameters: dict[str, Any]) -> FlowGraph:
     return FlowGraph(flow.name, drawing.tasks)
 
 
-async def _awaited(drawing: TaskVizTracker, fn: Any, args: Any, kwargs: Any) -> None:
+async def awaited(drawing: Any, fn: Any, *args: Any, **kwargs: Any) -> None:
+    """Call and await a flow's own code, wherever it runs, with its tasks drawn and not run."""
     visualizing.set(drawing)
     await fn(*args, **kwargs)

@@ -18,6 +18,7 @@ from prefect_nb.execution.task_runners import ProcessPoolTaskRunner, ThreadPoolT
 from prefect_nb.flows import Flow
 from prefect_nb.model.states import GLYPHS, State, StateType
 from prefect_nb.notebook.cells import Cell
+from prefect_nb.notebook.detached import DetachedRun, queue_of
 from prefect_nb.notebook.listing import picture_of
 from prefect_nb.notebook.options import Reference
 from prefect_nb.notebook.tracebacks import shown_as, shown_from_cell
@@ -86,6 +87,7 @@ class FlowCell:
         self._options = options
         self._namespace: dict[str, Any] = cell.shell.user_ns
         self._execution: FlowExecution | None = None
+        self._detached: DetachedRun | None = None
         self._parameters = {
             name: value.look_up(self._namespace) if isinstance(value, Reference) else value
             for name, value in options.parameters
@@ -103,6 +105,62 @@ class FlowCell:
         finally:
             self._settle()
         return self._displayed(value)
+
+    def plan(self) -> Any:
+        """What the cell would run and what it would take from the cache; where the body awaits, awaitable.
+
+        The code between the tasks is executed, on a copy of the notebook's names, and what it prints is not shown.
+        """
+        from IPython.utils.capture import capture_output
+
+        from prefect_nb.service.planning import planned
+
+        names = {**self._namespace, **self._parameters}
+        body = self._cell.await_run if self._cell.is_async else self._cell.run
+        with capture_output():
+            persist = True if self._options.cache else None
+            found = planned(
+                lambda: body(names), self._cell.is_async, self._parameters, persist, across_runs=self._options.cache
+            )
+        return _at_once(found) if self._cell.is_async else found
+
+    def detach(self, is_watched: bool) -> Any:
+        """Put the cell into the queue of detached runs; returns at once.
+
+        Args:
+            is_watched: whether somebody sits at the front end. If not, whoever executes the notebook would take it for
+                done and end the kernel: then the cell runs here, as without `--detach`, and this returns its value.
+        """
+        if not is_watched:
+            print("--detach: nobody watches this notebook, so its cells wait for this one.")  # noqa: T201
+            return self.run()
+        self._enqueue()
+        return _at_once() if self._cell.is_async else None
+
+    def _enqueue(self) -> None:
+        shell, queue = self._cell.shell, queue_of(self._cell.shell)
+        running = queue.same(self._cell.text)
+        if running is not None and not self._options.restart:
+            print(  # noqa: T201
+                f"This cell is {running.status} already, as number {running.number} of the queue (%flow queue); "
+                "--restart begins anew."
+            )
+            item = running
+        else:
+            if running is not None:
+                queue.cancel(running)
+            name = self._options.name or DEFAULT_NAME
+            item = queue.add(
+                lambda number: DetachedRun(
+                    number, name, self._cell.text, self._run_detached, self._cell.assigned, shell
+                )
+            )
+        if self._options.out is not None:
+            self._namespace[self._options.out] = item
+
+    def _run_detached(self, detached: DetachedRun, namespace: dict[str, Any]) -> Any:
+        self._detached, self._namespace = detached, namespace
+        return self.run()
 
     async def _await_run(self) -> Any:
         try:
@@ -171,7 +229,9 @@ class FlowCell:
     def _started(self, execution: FlowExecution) -> None:
         self._execution = execution
         execution.scope.across_runs = self._options.cache
-        if self._options.out is not None:
+        if self._detached is not None:
+            self._detached.execution = execution
+        elif self._options.out is not None:
             self._namespace[self._options.out] = CellFlowRun(execution)
 
     def _settle(self) -> None:
@@ -191,6 +251,11 @@ class FlowCell:
             line = f"{glyph} Flow run {one_line(execution.run.name)!r} is {word}: {one_line(message or '', 200)}"
             return shown_as(error, line)
         return shown_from_cell(error, self._cell.shell)
+
+
+async def _at_once(value: Any = None) -> Any:
+    """For a cell that awaits and has nothing to wait for."""
+    return value
 
 
 def _with_parameters(body: Callable[..., Any], parameters: Iterable[str]) -> Callable[..., Any]:

@@ -13,9 +13,11 @@ from IPython.core.magic import no_var_expand
 
 from prefect_nb.exceptions import PrefectException
 from prefect_nb.home import Home, root_hooks
-from prefect_nb.notebook import options
+from prefect_nb.notebook import commands, options, view_outputs
 from prefect_nb.notebook.cells import Cell, awaits
+from prefect_nb.notebook.front_end import is_watched
 from prefect_nb.notebook.options import HelpAsked, Parser
+from prefect_nb.notebook.parsers import add_common, add_runner, task_parser
 from prefect_nb.notebook.view import make_view
 from prefect_nb.service import history
 
@@ -34,7 +36,7 @@ def _flow_parser(magic: str) -> Parser:
         f"example:\n  {magic} nightly -r 2 --timeout 10m -p date=2026-01-01",
     )
     parser.add_argument("name", nargs="?", help="name of the flow (default: cell-flow)")
-    _add_common(parser)
+    add_common(parser)
     parser.add_argument(
         "-p",
         "--param",
@@ -45,11 +47,14 @@ def _flow_parser(magic: str) -> Parser:
         metavar="NAME=VALUE",
         help="set a variable before the cell runs, and record it; @other as the value means that variable's value",
     )
+    add_runner(parser)
     parser.add_argument(
-        "--runner", choices=("threads", "processes"), default="threads", help="where submitted tasks run"
+        "--plan", action="store_true", help="run no task; say what would run, what is cached, and why"
     )
-    parser.add_argument("--max-workers", type=options.positive, metavar="N", help="how many of them at once")
-    parser.add_argument("-o", "--out", type=options.variable, metavar="NAME", help="keep the run in this variable")
+    parser.add_argument(
+        "--detach", action="store_true", help="run it beside the notebook and return at once; %%flow queue shows what waits"
+    )
+    parser.add_argument("--restart", action="store_true", help="with --detach: where this cell runs already, begin anew")
     parser.add_argument("--durable", action="store_true", help="each result is on disk before the next line runs")
     parser.add_argument(
         "--cache",
@@ -57,34 +62,6 @@ def _flow_parser(magic: str) -> Parser:
         help="keep results; tasks with the same code and inputs reuse them, in later runs too",
     )
     return parser
-
-
-def _task_parser(magic: str) -> Parser:
-    parser = Parser(
-        magic,
-        "[name[(inputs)] [-> outputs]] [options]",
-        "Run this cell as a task. Its inputs are the variables it reads, its outputs the names it assigns. Where it ran\n"
-        "before with the same code and the same inputs, the outputs are taken from there.",
-        f"example:\n  {magic} clean(raw) -> tidy -r 2",
-    )
-    _add_common(parser)
-    parser.add_argument("--cache", action="store_true", default=True, help="reuse earlier results (default)")
-    parser.add_argument("--no-cache", dest="cache", action="store_false", help="run it in any case, keep nothing")
-    return parser
-
-
-def _add_common(parser: Parser) -> None:
-    parser.add_argument("-r", "--retries", type=options.count, default=0, metavar="N", help="attempts after a failure")
-    parser.add_argument(
-        "--retry-delay", type=options.duration, default=0.0, metavar="TIME", help="pause before each, such as 5s"
-    )
-    parser.add_argument(
-        "--timeout", type=options.duration, metavar="TIME", help="how long one attempt may take, such as 10m"
-    )
-    parser.add_argument(
-        "--tag", dest="tags", action="append", default=[], metavar="TAG", help="tag the run; repeatable"
-    )
-    parser.add_argument("--log-prints", action="store_true", help="write prints to the run's log")
 
 
 def _runs_parser(magic: str) -> Parser:
@@ -133,6 +110,10 @@ class Magics:
             ("line", "runs"): self.runs,
             ("line", "flow"): self.flows,
             ("line", "why"): self.why,
+            ("line", "preflight"): self.preflight,
+            ("line", "diff"): self.diff,
+            ("line", "resume"): self.resume,
+            ("line", "load_task"): self.load_task,
         }
 
     @no_var_expand
@@ -142,22 +123,32 @@ class Magics:
 
         magic = "%%" + self._names["cell", "flow"]
         chosen = _parse(_flow_parser(magic), line)
-        return None if chosen is None else FlowCell(self._cell(magic, line, body), chosen).run()
+        if chosen is None:
+            return None
+        cell = FlowCell(self._cell(magic, line, body), chosen)
+        if chosen.plan:
+            return cell.plan()
+        return cell.detach(is_watched(self._shell)) if chosen.detach else cell.run()
 
     @no_var_expand
     def task_cell(self, line: str, body: str) -> Any:
         """Run the cell as a task. `%%task -h` tells the options."""
+        from prefect_nb.notebook.notebook_cells import remember
         from prefect_nb.notebook.task_cells import TaskCell, read_heading
 
         magic = "%%" + self._names["cell", "task"]
         heading = read_heading(line)
-        chosen = _parse(_task_parser(magic), heading.options)
-        return None if chosen is None else TaskCell(self._cell(magic, line, body), heading, chosen).run()
+        chosen = _parse(task_parser(magic), heading.options)
+        if chosen is None:
+            return None
+        cell = self._cell(magic, line, body)
+        remember(self._shell, line, body, cell)
+        return TaskCell(cell, heading, chosen).run()
 
     @no_var_expand
     def runs(self, line: str) -> None:
         """List the newest flow runs, or show one. `%runs -h` tells the options."""
-        from prefect_nb.notebook.listing import picture_of, show, table_of
+        from prefect_nb.notebook.listing import show, show_run, table_of
 
         chosen = _parse(_runs_parser("%" + self._names["line", "runs"]), line)
         if chosen is None:
@@ -165,7 +156,7 @@ class Magics:
         Home.current().ledger.commit()
         try:
             if chosen.run is not None:
-                show(picture_of(history.find_flow_run(chosen.run)))
+                show_run(history.find_flow_run(chosen.run))
                 return
             found = history.flow_runs(states=chosen.states, flow=chosen.flow, limit=chosen.limit)
         except PrefectException as error:
@@ -176,20 +167,11 @@ class Magics:
             print("No flow run fits." if chosen.states or chosen.flow else "No flow has run yet.")  # noqa: T201
 
     @no_var_expand
-    def flows(self, line: str) -> None:
-        """List the flows that have run, each with its newest run."""
-        from prefect_nb.notebook.listing import newest_of_each, show, table_of
+    def flows(self, line: str) -> Any:
+        """List the flows, or do what a subcommand says: `%flow run`, `%flow graph`. `%flow -h` tells them all."""
+        from prefect_nb.notebook.flow_magic import flow_magic
 
-        magic = "%" + self._names["line", "flow"]
-        parser = Parser(magic, "[-h]", "List the flows that have run, each with its newest run.")
-        if _parse(parser, line) is None:
-            return
-        Home.current().ledger.commit()
-        found = newest_of_each(history.flow_runs(limit=500))
-        if found:
-            show(table_of(found))
-        else:
-            print(f"No flow has run yet. `%{magic} -h` tells how to run a cell as one.")  # noqa: T201
+        return flow_magic(self._shell, self._names, line)
 
     @no_var_expand
     def why(self, line: str) -> None:
@@ -203,6 +185,34 @@ class Magics:
             print(reasons(chosen.run, self._shell.user_ns))  # noqa: T201
         except PrefectException as error:
             raise UsageError(str(error)) from None
+
+    @no_var_expand
+    def resume(self, line: str) -> None:
+        """Go on with a failed notebook run. `%resume -h` tells the options."""
+        from prefect_nb.notebook.resume_magic import run_resume
+
+        run_resume("%" + self._names["line", "resume"], line)
+
+    @no_var_expand
+    def load_task(self, line: str) -> None:
+        """Bring a failed task's inputs and body here. `%load_task -h` tells the options."""
+        from prefect_nb.notebook.load_task import run_load_task
+
+        run_load_task(self._shell, "%" + self._names["line", "load_task"], line)
+
+    @no_var_expand
+    def preflight(self, line: str) -> None:
+        """Say whether Restart & Run All would pass. `%preflight -h` tells the options."""
+        from prefect_nb.notebook.preflight_magic import run_preflight
+
+        run_preflight(self._shell, "%" + self._names["line", "preflight"], line)
+
+    @no_var_expand
+    def diff(self, line: str) -> None:
+        """Compare two runs. `%diff -h` tells the options."""
+        from prefect_nb.notebook.diff_magic import run_diff
+
+        run_diff("%" + self._names["line", "diff"], line)
 
     def _cell(self, magic: str, line: str, body: str) -> Cell:
         cell = Cell(self._shell, f"{magic} {line}".rstrip(), body)
@@ -266,9 +276,10 @@ def show_root_run(home: Home, flow_run_id: UUID) -> Callable[[], None] | None:
         return None
     home.ledger.observers.append(view)
     view.start()
+    end = view_outputs.finisher(home, view)
 
     def finish() -> None:
-        view.finish()
+        end()
         home.ledger.observers.remove(view)
 
     return finish
@@ -283,6 +294,7 @@ def register(shell: Any) -> None:
     _put(shell.input_transformer_manager.cleanup_transforms, Arrange(cell_magics))
     _put(shell.input_transformers_post, Await(shell, cell_magics))
     _put(root_hooks, show_root_run)
+    commands.listen(shell)
 
 
 def _free_name(shell: Any, kind: str, usual: str) -> str:

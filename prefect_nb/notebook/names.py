@@ -170,3 +170,98 @@ def _is_text(statement: ast.stmt) -> bool:
 def declared(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     """The imports, functions and classes among the statements."""
     return (statement for statement in body if isinstance(statement, DECLARATIONS))
+
+
+def sources_declared(body: Sequence[ast.stmt]) -> dict[str, str]:
+    """The names of the imports, functions and classes among the statements, with their source."""
+    found: dict[str, str] = {}
+    for statement in declared(body):
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            for alias in statement.names:
+                name = alias.asname or alias.name.partition(".")[0]
+                one = ast.Import([alias])
+                if isinstance(statement, ast.ImportFrom):
+                    one = ast.ImportFrom(statement.module, [alias], statement.level)  # type: ignore[assignment]
+                found[name] = ast.unparse(one)
+        else:
+            found[statement.name] = found.get(statement.name, "") + ast.unparse(statement)  # type: ignore[attr-defined]
+    return found
+
+
+def in_passing(body: Sequence[ast.stmt]) -> frozenset[str]:
+    """The names that are nothing but variables of loops and `with`, such as `i` in `for i in rows`."""
+    targets: list[ast.expr] = []
+    stored: set[ast.Name] = set()
+    for node in (node for statement in body for node in ast.walk(statement)):
+        match node:
+            case (
+                ast.For(target=target) | ast.AsyncFor(target=target) | ast.withitem(optional_vars=ast.expr() as target)
+            ):
+                targets.append(target)
+            case ast.Name(ctx=ast.Store()):
+                stored.add(node)
+    passing = {node for target in targets for node in ast.walk(target) if node in stored}
+    return frozenset({node.id for node in passing} - {node.id for node in stored - passing})
+
+
+_CHANGING = frozenset(
+    {"add", "append", "appendleft", "clear", "discard", "extend", "extendleft", "insert", "remove", "reverse", "sort",
+     "update"}
+)  # fmt: skip
+
+
+def changed_in_place(body: Sequence[ast.stmt]) -> frozenset[str]:
+    """The names whose objects the statements plainly change: `df["a"] = 1`, `log.append(x)`, `df.drop(..., inplace=True)`.
+
+    What functions defined there do is not looked at, nor is what a method of another name may do.
+    """
+    finder = _Changes()
+    for statement in body:
+        finder.visit(statement)
+    return frozenset(finder.names)
+
+
+class _Changes(ast.NodeVisitor):
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        """Not now."""
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        """Not now."""
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        """Not now."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        self._part(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        self._part(node)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        call = node.value
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in _CHANGING:
+            self._note(call.func)
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Attribute) and any(_is_inplace(keyword) for keyword in node.keywords):
+            self._note(node.func)
+        self.generic_visit(node)
+
+    def _part(self, node: ast.Subscript | ast.Attribute) -> None:
+        if not isinstance(node.ctx, ast.Load):
+            self._note(node)
+        self.generic_visit(node)
+
+    def _note(self, node: ast.expr) -> None:
+        while isinstance(node, ast.Subscript | ast.Attribute):
+            node = node.value
+        if isinstance(node, ast.Name):
+            self.names.add(node.id)
+
+
+def _is_inplace(keyword: ast.keyword) -> bool:
+    return keyword.arg == "inplace" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True

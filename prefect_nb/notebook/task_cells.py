@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-import sys
 import types
 from argparse import Namespace
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from IPython.core.error import UsageError
@@ -18,13 +19,14 @@ from prefect_nb.execution.clock import now_us
 from prefect_nb.flows import Flow
 from prefect_nb.home import Home
 from prefect_nb.model.code_fingerprints import code_parts
-from prefect_nb.model.fingerprints import Part, Unhashable, hash_value
+from prefect_nb.model.fingerprints import Part
 from prefect_nb.model.policies import INPUTS, NO_CACHE, CachePolicy
 from prefect_nb.model.runs import TaskRun
 from prefect_nb.model.states import GLYPHS, State
 from prefect_nb.notebook.cells import Cell
 from prefect_nb.notebook.listing import show
-from prefect_nb.notebook.names import Names, declared, names_of, split_declarations
+from prefect_nb.notebook.names import Names, declared, names_of, sources_declared, split_declarations
+from prefect_nb.notebook.task_bodies import VALUE, TaskBody, task_function
 from prefect_nb.notebook.tracebacks import shown_as, shown_from_cell
 from prefect_nb.service.text import ago, did_you_mean, duration_text, one_line
 from prefect_nb.tasks import Task
@@ -33,7 +35,6 @@ DEFAULT_NAME = "cell-task"
 
 # The function a cell is compiled to has one name for all cells: renaming a task does not change what it computes.
 _FUNCTION = "cell"
-_VALUE = "__value__"
 _LOCALS = "__locals__"
 
 _HEADING = re.compile(
@@ -45,11 +46,12 @@ _HEADING = re.compile(
     """,
     re.VERBOSE,
 )
-_CODE = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, type, Task, Flow)
+CODE = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, type, Task, Flow)
+"""Values that are read as code and not as data: they count by what they do, and are no inputs."""
 
 
 class Heading(NamedTuple):
-    """The first line of a `%%task` cell, taken apart: `clean(raw) -> tidy -r 2`."""
+    """The first line of a `%%task` cell, taken apart: `clean(raw) -> tidy -r 2`; `-> None` states that it has no outputs."""
 
     name: str | None
     inputs: tuple[str, ...] | None
@@ -67,7 +69,8 @@ def read_heading(line: str) -> Heading:
     if found is None:
         return Heading(None, None, None, line)
     name = (found["name"] or "").strip("'\"") or None
-    return Heading(name, _list_of_names(found["inputs"]), _list_of_names(found["outputs"]), found["rest"])
+    outputs = _list_of_names(found["outputs"])
+    return Heading(name, _list_of_names(found["inputs"]), () if outputs == ("None",) else outputs, found["rest"])
 
 
 def _list_of_names(text: str | None) -> tuple[str, ...] | None:
@@ -92,7 +95,7 @@ class CellSource(CachePolicy):
 
 
 class TaskCell:
-    """One execution of a `%%task` cell.
+    """A `%%task` cell: what it reads and makes, and the task it is.
 
     Args:
         cell: the body.
@@ -100,138 +103,156 @@ class TaskCell:
         options: the parsed options of the magic.
 
     Raises:
-        UsageError: the cell needs a variable that the notebook does not have, or its heading does not fit its body.
+        UsageError: it does not assign an output that is stated.
     """
 
     def __init__(self, cell: Cell, heading: Heading, options: Namespace) -> None:
-        self._cell = cell
-        self._options = options
-        self._name = heading.name or DEFAULT_NAME
+        self.cell = cell
+        self.heading = heading
+        self.options = options
+        self.name = heading.name or DEFAULT_NAME
+        self.declares = sources_declared(cell.tree.body)
+        """The imports, functions and classes in it, with their source."""
         self._namespace: dict[str, Any] = cell.shell.user_ns
-        declarations, self._body = split_declarations(cell.tree.body)
-        # They run in the notebook, so that a class is one class and a helper a helper, whether or not the body runs.
-        cell.execute(declarations, self._namespace, self._namespace)
-        names = names_of(self._body)
-        self._inputs = self._inputs_of(names, heading.inputs)
-        own = {name for statement in declared(self._body) for name in names_of([statement]).bound}
-        self._outputs = self._outputs_of(names.bound - own, heading.outputs)
-        self._source = self._compiled()
-        """The cell as a function, to be read."""
-        self._function = _as_cell(self._source)
-        """The same, to be called."""
+        self._early, self._body = split_declarations(cell.tree.body)
+        self.outputs = self._outputs_of(heading.outputs)
 
-    def _inputs_of(self, names: Names, stated: tuple[str, ...] | None) -> tuple[str, ...]:
-        namespace = self._namespace
-        known = {*namespace, *vars(builtins)}
-        missing = sorted(({*stated} if stated is not None else names.needed - names.bound) - known)
+    @cached_property
+    def names(self) -> Names:
+        """What the body does with names; what stands above it, and is run before it, not included."""
+        return names_of(self._body)
+
+    @property
+    def late(self) -> frozenset[str]:
+        """The imports, functions and classes that are there only when the body has run."""
+        return frozenset(sources_declared(self._body))
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The names it reads that it has not made itself, and those its functions read."""
+        above = names_of(self._early)
+        body = self.names
+        read = above.needed | above.later | body.needed | (body.later - body.bound)
+        return frozenset({*(read - {*self.declares}), *(self.heading.inputs or ())})
+
+    def hold_back(self, made: AbstractSet[str]) -> None:
+        """Leave what it begins with to the body from the first declaration on that needs one of these names."""
+        for place, statement in enumerate(self._early):
+            if names_of([statement]).needed & made:
+                self._early, self._body = self._early[:place], [*self._early[place:], *self._body]
+                self.__dict__.pop("names", None)
+                return
+
+    def missing(self, known: AbstractSet[str]) -> list[str]:
+        """The names it cannot run without and that are not known."""
+        stated = self.heading.inputs
+        needed = {*stated} if stated is not None else self.names.needed - self.names.bound
+        return sorted({*needed, *names_of(self._early).needed} - known - {*vars(builtins)} - {*self.declares})
+
+    def declare(self) -> None:
+        """Run the imports, functions and classes it begins with.
+
+        They run in the notebook, so that a class is one class and a helper a helper, whether or not the body runs.
+        """
+        self.cell.execute(self._early, self._namespace, self._namespace)
+
+    def conclude(self, kept: dict[str, Any]) -> None:
+        """Put into the notebook what the body has made."""
+        self._namespace.update(kept["names"])
+        self.cell.execute([*declared(self._body)], self._namespace, self._namespace)
+
+    def inputs(self, given: AbstractSet[str] = frozenset(), coming: AbstractSet[str] = frozenset()) -> tuple[str, ...]:
+        """The names whose values the body is called with.
+
+        Args:
+            given: names that it gets from elsewhere than the notebook.
+            coming: names that the notebook will have when it runs.
+
+        Raises:
+            UsageError: it needs a variable that there is not, or the inputs stated are not all it needs.
+        """
+        namespace, names, stated = self._namespace, self.names, self.heading.inputs
+        missing = self.missing({*namespace, *given, *coming})
         if missing:
             near = did_you_mean(missing[0], (name for name in namespace if not name.startswith("_")))
             words = " and ".join(f"`{name}`" for name in missing)
             is_are = "is" if len(missing) == 1 else "are"
             raise UsageError(
-                f"%%task {self._name} needs {words}, which {is_are} not defined.{near} "
+                f"%%task {self.name} needs {words}, which {is_are} not defined.{near} "
                 f"Run the cell that makes {'it' if len(missing) == 1 else 'them'} first."
             )
         if stated is not None:
-            unstated = sorted((names.needed & names.bound & {*namespace}) - {*stated})
+            unstated = sorted((names.needed & names.bound & {*namespace, *given}) - {*stated})
             if unstated:
                 raise UsageError(
-                    f"%%task {self._name}: the cell reads `{unstated[0]}` before it assigns it; "
+                    f"%%task {self.name}: the cell reads `{unstated[0]}` before it assigns it; "
                     "name it among the inputs."
                 )
             return stated
         read = {*names.needed, *(names.later - names.bound)}
-        return tuple(sorted(name for name in read if name in namespace and not isinstance(namespace[name], _CODE)))
+        values = {name for name in read if name in namespace and not isinstance(namespace[name], CODE)}
+        return tuple(sorted(values | (read & given)))
 
-    def _outputs_of(self, bound: frozenset[str], stated: tuple[str, ...] | None) -> tuple[str, ...]:
+    def _outputs_of(self, stated: tuple[str, ...] | None) -> tuple[str, ...]:
+        made = self.names.bound - self.late
         for name in stated or ():
-            if name not in bound:
-                near = did_you_mean(name, bound)
-                raise UsageError(f"%%task {self._name}: the cell does not assign `{name}`.{near}")
-        return tuple(sorted(bound)) if stated is None else stated
+            if name not in made and name not in self.names.needed:
+                near = did_you_mean(name, made)
+                raise UsageError(f"%%task {self.name}: the cell does not assign `{name}`.{near}")
+        return tuple(sorted(made)) if stated is None else stated
 
-    # The function
-
-    def _compiled(self) -> Callable[..., Any]:
+    def _compiled(self, inputs: tuple[str, ...]) -> Callable[..., Any]:
         body = [*self._body]
         last = body[-1] if body else None
         if isinstance(last, ast.Expr):
-            body[-1] = ast.copy_location(ast.Assign([ast.Name(_VALUE, ast.Store())], last.value), last)
+            body[-1] = ast.copy_location(ast.Assign([ast.Name(VALUE, ast.Store())], last.value), last)
         body += ast.parse(f"{_LOCALS} = locals()\nreturn {_LOCALS}").body
-        parameters = ast.arguments([], [ast.arg(name) for name in self._inputs], None, [], [], None, [])
-        make = ast.AsyncFunctionDef if self._cell.is_async else ast.FunctionDef
+        parameters = ast.arguments([], [ast.arg(name) for name in inputs], None, [], [], None, [])
+        make = ast.AsyncFunctionDef if self.cell.is_async else ast.FunctionDef
         definition = make(name=_FUNCTION, args=parameters, body=body, decorator_list=[], lineno=1, col_offset=0)
         made: dict[str, Any] = {}
-        self._cell.execute([ast.fix_missing_locations(definition)], self._namespace, made)
+        self.cell.execute([ast.fix_missing_locations(definition)], self._namespace, made)
         function: Callable[..., Any] = made[_FUNCTION]
         function.__prefect_nb_source__ = ast.unparse(definition)  # type: ignore[attr-defined]
         return function
 
-    def _wrapped(self) -> Callable[..., Any]:
-        """The function as the task calls it: parameters in, what is kept of the cell out."""
-        function = self._function
-        if self._cell.is_async:
+    def task(self, inputs: tuple[str, ...], name: str | None = None, draws: bool | None = None) -> Task[..., Any]:
+        """The task that the cell is, of these inputs; what it begins with must have been run.
 
-            async def awaited(**inputs: Any) -> Any:
-                before = self._digests(inputs)
-                return self._kept(await function(**inputs), inputs, before)
-
-            fn: Callable[..., Any] = awaited
-        else:
-
-            def called(**inputs: Any) -> Any:
-                before = self._digests(inputs)
-                return self._kept(function(**inputs), inputs, before)
-
-            fn = called
-        fn.__signature__ = _signature(self._inputs)  # type: ignore[attr-defined]
-        fn.__name__ = fn.__qualname__ = self._name
-        fn.__module__ = "__main__"
-        fn.__doc__ = None
-        return fn
-
-    def _digests(self, inputs: dict[str, Any]) -> dict[str, str]:
-        if not self._options.cache:
-            return {}
-        try:
-            return {name: hash_value(value) for name, value in inputs.items()}
-        except Unhashable:
-            return {}
-
-    def _kept(self, found: dict[str, Any], inputs: dict[str, Any], before: dict[str, str]) -> dict[str, Any]:
-        """The outputs and what the cell shows, as they are kept; an input changed in place is an output, too."""
-        if self._options.cache:
-            _show_figures()
-        names = {name: found[name] for name in self._outputs if name in found}
-        after = self._digests(inputs) if before else {}
-        for name, value in inputs.items():
-            if before.get(name) != after.get(name):
-                names.setdefault(name, value)
-        shown: dict[str, Any] | None = None
-        if not self._cell.is_silent and found.get(_VALUE) is not None:
-            shown, _ = self._cell.shell.display_formatter.format(found[_VALUE])
-        return {"names": names, "shown": shown}
-
-    # The run
-
-    def run(self) -> Any:
-        """Run the cell. Where the body awaits: the coroutine that does."""
-        options = self._options
-        task: Task[..., Any] = Task(
-            self._wrapped(),
-            name=self._name,
+        Args:
+            inputs: as `inputs` gives them.
+            name: of the task; None: the cell's.
+            draws: of a cell that may run beside others: whether it makes figures with pyplot.
+        """
+        options, source = self.options, self._compiled(inputs)
+        body = TaskBody(source, self.outputs, options.cache, self.cell.is_silent, draws)
+        return Task(
+            task_function(body, name or self.name, inputs),
+            name=name or self.name,
             tags=options.tags,
             retries=options.retries,
             retry_delay_seconds=options.retry_delay,
             timeout_seconds=options.timeout,
-            cache_policy=INPUTS + CellSource(self._source) if options.cache else NO_CACHE,
+            cache_policy=INPUTS + CellSource(source) if options.cache else NO_CACHE,
             persist_result=options.cache,
             log_prints=True if options.log_prints else None,
         )
+
+    # Alone
+
+    def run(self) -> Any:
+        """Run the cell. Where the body awaits: the coroutine that does.
+
+        Raises:
+            UsageError: it needs a variable that the notebook does not have, or its first line does not fit its body.
+        """
+        self.declare()
+        names = self.inputs()
+        task = self.task(names)
         task.on_completion(self._ended)
         task.on_failure(self._ended)
-        inputs = {name: self._namespace[name] for name in self._inputs}
-        if self._cell.is_async:
+        inputs = {name: self._namespace[name] for name in names}
+        if self.cell.is_async:
             return self._await_run(task, inputs)
         try:
             self._finish(task(**inputs))
@@ -246,18 +267,17 @@ class TaskCell:
             raise self._shown(error)  # noqa: B904
 
     def _finish(self, kept: dict[str, Any]) -> None:
-        self._namespace.update(kept["names"])
-        self._cell.execute([*declared(self._body)], self._namespace, self._namespace)
+        self.conclude(kept)
         if kept["shown"] is not None:
             show(kept["shown"])
 
     def _ended(self, task: Any, run: TaskRun, state: State[Any]) -> None:  # noqa: ARG002 - a hook
-        print(outcome_line(self._name, run, now_us()))  # noqa: T201 - it is the cell's output
+        print(outcome_line(self.name, run, now_us()))  # noqa: T201 - it is the cell's output
 
     def _shown(self, error: BaseException) -> BaseException:
         if isinstance(error, KeyboardInterrupt | RunCancelled):
-            return shown_as(error, f"⊘ {self._name} · interrupted")
-        return shown_from_cell(error, self._cell.shell)
+            return shown_as(error, f"⊘ {self.name} · interrupted")
+        return shown_from_cell(error, self.cell.shell)
 
 
 def outcome_line(name: str, run: TaskRun, now: int) -> str:
@@ -277,24 +297,3 @@ def outcome_line(name: str, run: TaskRun, now: int) -> str:
     if run.result_note:
         words.append(one_line(run.result_note, 200))
     return " · ".join(words)
-
-
-def _show_figures() -> None:
-    """Show the open figures now, while the body's output is listened to, and not only when the cell has ended."""
-    inline = sys.modules.get("matplotlib_inline.backend_inline")
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    if inline is not None and pyplot is not None and pyplot.get_fignums():
-        inline.flush_figures()
-
-
-def _as_cell(function: Any) -> Any:
-    """The function, called in tracebacks what a cell is called, so that they show the cell's lines around the error."""
-    called = types.FunctionType(function.__code__.replace(co_name="<module>"), function.__globals__)
-    called.__doc__ = None
-    return called
-
-
-def _signature(names: tuple[str, ...]) -> Any:
-    import inspect
-
-    return inspect.Signature([inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names])

@@ -178,7 +178,7 @@ def _explained(home: Home, run: TaskRun) -> Answer:
         return Answer(run, UNCACHED, f"not cached because: {one_line(known.note or 'it has no cache key', 300)}")
     if known.note is not None:
         return Answer(run, MISS, f"miss: {_noted(known.note, run)}")
-    return _compared(store, run, known)
+    return compared(store, run, known)
 
 
 def _hit(store: Store, run: TaskRun) -> Answer:
@@ -187,7 +187,7 @@ def _hit(store: Store, run: TaskRun) -> Answer:
     if other is None:
         return Answer(run, HIT, "hit: a result with the same cache key was kept before")
     kept = other.end_us or other.created_us
-    return Answer(run, HIT, f"hit: same as {_called(other)} (kept {ago(kept, now_us())})", other)
+    return Answer(run, HIT, f"hit: same as {called(other)} (kept {ago(kept, now_us())})", other)
 
 
 def _without_key(run: TaskRun) -> Answer:
@@ -216,7 +216,8 @@ def _noted(note: str, run: TaskRun) -> str:
     return f"not looked for because: {one_line(note, 300)}"
 
 
-def _compared(store: Store, run: TaskRun, known: KeyParts) -> Answer:
+def compared(store: Store, run: TaskRun, known: KeyParts) -> Answer:
+    """Why a run with these parts of its key is computed, told by the earlier run that is most like it."""
     earlier = store.earlier_key_parts(known.task_key, run.id, _COMPARED)
     if not earlier:
         return Answer(run, FIRST, "first run of this task")
@@ -229,11 +230,11 @@ def _compared(store: Store, run: TaskRun, known: KeyParts) -> Answer:
     other = runs.get(nearest.task_run_id)
     if not differing:
         return Answer(
-            run, MISS, f"miss: same code and inputs as {_called(other)}, {_unusable(store, run, other)}", other
+            run, MISS, f"miss: same code and inputs as {called(other)}, {_unusable(store, run, other)}", other
         )
     told = tuple(_words(store, difference) for difference in differing)
     more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
-    since = f"; compared with {_called(other)}" if other is not None else ""
+    since = f"; compared with {called(other)}" if other is not None else ""
     return Answer(run, MISS, f"miss: {told[0]}{more}{since}", other, told)
 
 
@@ -252,7 +253,8 @@ def _unusable(store: Store, run: TaskRun, other: TaskRun | None) -> str:
     return "whose kept result was gone"
 
 
-def _called(run: TaskRun | None) -> str:
+def called(run: TaskRun | None) -> str:
+    """A run in a sentence: `'clean-1a2' of 14:02`."""
     return "an earlier run" if run is None else f"'{one_line(run.name)}' of {moment(run.start_us or run.created_us)}"
 
 

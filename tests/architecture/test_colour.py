@@ -21,7 +21,7 @@ ALLOWED = {
     "execution/*_runs.py:*Execution.*": "what the awaiting driver is answered with",
     "execution/hooks.py:_Refused.awaiting": "hooks that are coroutine functions",
     "execution/deferred.py:PrefectDistributedFuture.*_async": "Prefect's names for what a coroutine awaits",
-    "execution/visualizing.py:_awaited": "calls a flow that is a coroutine function",
+    "execution/visualizing.py:awaited": "calls a flow that is a coroutine function",
     "execution/pump.py:*._await_and_advance": "bodies that are coroutine functions, under the pump",
     "flows/driving.py:run_awaiting": "what calling an async flow returns, to be awaited",
     "flows/driving.py:items_awaited": "what calling a flow that is an async generator returns",

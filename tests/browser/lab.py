@@ -172,6 +172,12 @@ class Lab:
         """Run every cell and wait until the last one is done or one failed."""
         self.command("notebook:run-all-cells")
 
+    def run_cells(self, *cells: int) -> None:
+        """Run these cells, from 0, one after the other, each to its end."""
+        for cell in cells:
+            self.page.locator(".jp-NotebookPanel:visible .jp-Cell").nth(cell).locator(".jp-InputPrompt").click()
+            self.command("notebook:run-cell")
+
     def output(self, cell: int) -> Locator:
         """What is shown under the n-th cell, from 0."""
         return self.page.locator(".jp-NotebookPanel:visible .jp-Cell").nth(cell).locator(".jp-Cell-outputArea")

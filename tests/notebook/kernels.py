@@ -5,6 +5,8 @@ import queue
 import re
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -63,6 +65,7 @@ class Kernel:
         # A folder of its own for the sockets: their default place is shared by all kernels started from one folder.
         self._folder = TemporaryDirectory(prefix="pnb-")
         self._manager = KernelManager(transport="ipc", connection_file=f"{self._folder.name}/kernel.json")
+        self._of_others: deque[dict[str, Any]] = deque(maxlen=500)
         command = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         self._manager.kernel_spec.argv = command
         self._manager.start_kernel(env=environment)
@@ -71,15 +74,27 @@ class Kernel:
         self._client.wait_for_ready(timeout=TIMEOUT)
         self.run("%load_ext prefect_nb")
 
-    def run(self, code: str, *, fails: bool = False, store_history: bool = True) -> Outcome:
+    def run(self, code: str, *, fails: bool = False, store_history: bool = True, watched: bool = False) -> Outcome:
         """Run a cell to its end; it must succeed, or with `fails` it must not."""
-        outcome = self.end_of(self.start(code, store_history=store_history))
+        outcome = self.end_of(self.start(code, store_history=store_history, watched=watched))
         assert outcome.status == ("error" if fails else "ok"), outcome
         return outcome
 
-    def start(self, code: str, *, store_history: bool = True) -> str:
-        """Have the kernel begin with a cell; returns the request's id."""
-        return self._client.execute(code, store_history=store_history, allow_stdin=False)
+    def start(self, code: str, *, store_history: bool = True, watched: bool = False) -> str:
+        """Have the kernel begin with a cell; returns the request's id. `watched`: as a front end with a person does."""
+        return self._client.execute(code, store_history=store_history, allow_stdin=watched)
+
+    def later(self, request: str, outcome: Outcome, until: Callable[[Outcome], bool]) -> Outcome:
+        """What a cell that has ended leaves afterwards, until that is enough."""
+        deadline = time.monotonic() + TIMEOUT
+        for message in self._of_others:
+            if message["parent_header"].get("msg_id") == request:
+                outcome.take(message)
+        while not until(outcome):
+            message = self._client.get_iopub_msg(timeout=max(0.1, deadline - time.monotonic()))
+            if message["parent_header"].get("msg_id") == request:
+                outcome.take(message)
+        return outcome
 
     def end_of(self, request: str, until: str | None = None, so_far: Outcome | None = None) -> Outcome:
         """What the cell left; with `until`, what it has left when this stands in its stdout (go on with `so_far`)."""
@@ -87,6 +102,7 @@ class Kernel:
         while True:
             message = self._client.get_iopub_msg(timeout=max(0.1, deadline - time.monotonic()))
             if message["parent_header"].get("msg_id") != request:
+                self._of_others.append(message)
                 continue
             outcome.take(message)
             if until is not None and until in outcome.stdout:

@@ -1,6 +1,7 @@
 """`%%flow` in a real kernel: what runs, what is left in the notebook, what is shown, and how it ends."""
 
 import re
+import time
 
 import pytest
 
@@ -311,6 +312,37 @@ class TestInterrupt:
             r"⊘ Flow run '[\w-]+' is Cancelled: Interrupted from the keyboard\.", outcome.traceback.strip()
         )
         assert notebook.run("run.state.name").value == "'Cancelled'"
+        assert notebook.run("%%flow\nprint('alive')").stdout == "alive\n"
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "held = [stuck.submit() for _ in range(3)]\nprint('begun')",
+            "held = [stuck.submit() for _ in range(3)]\nprint('begun')\nawait asyncio.sleep(0)",
+            "await asyncio.sleep(0)\nprint('begun')\ntime.sleep(60)",
+        ],
+        ids=["waiting for tasks", "awaiting tasks", "an awaiting body that does not await"],
+    )
+    def test_the_second_interrupt_does_not_wait_for_what_cannot_be_stopped(self, notebook, body):
+        notebook.run("import asyncio, time\n@task\ndef stuck():\n    time.sleep(60)")
+        request = notebook.start(f"%%flow -o run\n{body}")
+        begun = notebook.end_of(request, until="begun")
+
+        notebook.interrupt()
+        started = time.monotonic()
+        # Signals that come at once are one signal.
+        time.sleep(0.5)
+        notebook.interrupt()
+        outcome = notebook.end_of(request, so_far=begun)
+
+        assert time.monotonic() - started < 4, "the grace of five seconds was waited for"
+        assert outcome.status == "error"
+        assert "is Cancelled: Interrupted from the keyboard." in outcome.traceback
+        states = "{run.state_name for run in Home.current().store.task_runs(RunQuery(flow_run_id=run.id))}"
+        found = notebook.run(
+            f"from prefect_nb.home import Home\nfrom prefect_nb.interfaces import RunQuery\n{states} <= {{'Cancelled'}}"
+        )
+        assert found.value == "True"
         assert notebook.run("%%flow\nprint('alive')").stdout == "alive\n"
 
     def test_a_cancel_from_another_process(self, notebook, other_kernel):

@@ -4,8 +4,9 @@ import pytest
 from IPython.core.error import UsageError
 
 from prefect_nb.notebook import options
-from prefect_nb.notebook.magics import _flow_parser, _runs_parser, _task_parser
+from prefect_nb.notebook.magics import _flow_parser, _runs_parser
 from prefect_nb.notebook.options import HelpAsked, Reference
+from prefect_nb.notebook.parsers import task_parser
 from prefect_nb.notebook.task_cells import Heading, read_heading
 
 
@@ -94,7 +95,7 @@ def test_usage_errors_say_what_to_do(line, words):
     assert "`%%flow -h`" in str(refused.value)
 
 
-@pytest.mark.parametrize("make", [_flow_parser, _task_parser, _runs_parser])
+@pytest.mark.parametrize("make", [_flow_parser, task_parser, _runs_parser])
 @pytest.mark.parametrize("line", ["-h", "--help", "name -h --nonsense"])
 def test_every_magic_has_help(make, line):
     with pytest.raises(HelpAsked, match=r"usage: %%it \["):
