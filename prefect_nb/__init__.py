@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prefect_nb.execution.context import get_run_context, tags
     from prefect_nb.execution.logs import get_run_logger
+    from prefect_nb.execution.stopping import stop
     from prefect_nb.flow_runs import (
         apause_flow_run,
         aresume_flow_run,
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from prefect_nb.metrics import log_metric, log_metrics
     from prefect_nb.model.annotations import allow_failure, opaque, quote, unmapped
     from prefect_nb.model.states import State
+    from prefect_nb.service.planning import plan
+    from prefect_nb.service.returns import return_
     from prefect_nb.service.why import why
     from prefect_nb.tasks import Task, task
     from prefect_nb.transactions import Transaction
@@ -42,8 +45,11 @@ _HOMES = {
     "log_metrics": "prefect_nb.metrics",
     "opaque": "prefect_nb.model.annotations",
     "pause_flow_run": "prefect_nb.flow_runs",
+    "plan": "prefect_nb.service.planning",
     "quote": "prefect_nb.model.annotations",
     "resume_flow_run": "prefect_nb.flow_runs",
+    "return_": "prefect_nb.service.returns",
+    "stop": "prefect_nb.execution.stopping",
     "suspend_flow_run": "prefect_nb.flow_runs",
     "tags": "prefect_nb.execution.context",
     "task": "prefect_nb.tasks",
@@ -67,8 +73,11 @@ __all__ = [
     "log_metrics",
     "opaque",
     "pause_flow_run",
+    "plan",
     "quote",
     "resume_flow_run",
+    "return_",
+    "stop",
     "suspend_flow_run",
     "tags",
     "task",
@@ -89,6 +98,7 @@ _MODULES = frozenset(
         "input",
         "logging",
         "metrics",
+        "notebooks",
         "runtime",
         "settings",
         "states",

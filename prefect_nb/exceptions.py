@@ -17,7 +17,7 @@
     └── NotebookError, KernelDied
     PrefectSignal (BaseException)                                       control flow, never caught by `except Exception`
     ├── Abort, Pause, TerminationSignal (ExternalSignal)
-    └── RunCancelled
+    └── RunCancelled, StopFlow
     TaskRunTimeoutError, FlowRunTimeoutError, AcquireConcurrencySlotTimeoutError (TimeoutError)
 
 Each takes one message, so that each survives pickling between processes.
@@ -231,3 +231,7 @@ class TerminationSignal(ExternalSignal, PrefectSignal):
 
 class RunCancelled(PrefectSignal):
     """Raised inside a body whose run is being cancelled."""
+
+
+class StopFlow(PrefectSignal):
+    """Raised by `flow.stop`: the flow run around this code ends here, Completed; the message says why."""

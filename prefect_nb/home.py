@@ -29,13 +29,14 @@ from prefect_nb.execution import (
     logs,
     portal,
     repairing,
+    task_controls,
     timeouts,
 )
 from prefect_nb.execution.ledger import Ledger
 from prefect_nb.execution.limits import Limits
 from prefect_nb.execution.resuming import task_runs_before
 from prefect_nb.execution.scope import Scope
-from prefect_nb.interfaces import CacheEntry, Cipher, Owner, ResultStore, RunQuery, Store
+from prefect_nb.interfaces import CacheEntry, Cipher, Owner, Request, ResultStore, RunQuery, Store
 from prefect_nb.model import redaction
 from prefect_nb.model.runs import Run, TaskRun
 from prefect_nb.settings import Settings, get_settings
@@ -213,11 +214,15 @@ class Home:
     def enter(self, scope: Scope, epoch: int) -> None:
         """A flow run starts here: write it under this epoch, and listen for requests."""
         self.ledger.own(scope.flow_run_id, epoch)
+        scope.entered_us = clock.now_us()
         with self._lock:
             self.live[scope.flow_run_id] = scope
-            if self._watcher is None:
-                self._watcher = threading.Thread(target=self._watch, name="prefect_nb-watch", daemon=True)
-                self._watcher.start()
+            self._start_watcher()
+
+    def _start_watcher(self) -> None:
+        if self._watcher is None:
+            self._watcher = threading.Thread(target=self._watch, name="prefect_nb-watch", daemon=True)
+            self._watcher.start()
 
     def leave(self, scope: Scope) -> None:
         """A flow run has ended here."""
@@ -237,23 +242,16 @@ class Home:
         if self._attached is None or self._attached[0] != attached:
             with self._lock:
                 if self._attached is None or self._attached[0] != attached:
-                    from prefect_nb.execution.task_runners import ThreadPoolTaskRunner
-
-                    scope = Scope(
-                        attached.flow_run_id,
-                        durable=attached.durable,
-                        persist=attached.persist,
-                        make_runner=ThreadPoolTaskRunner().open,
-                        shared=True,
-                        depth=attached.depth,
-                    )
+                    scope = _shared_scope(attached)
                     if attached.again:
                         scope.previous = task_runs_before(self, attached.flow_run_id)
                     if attached.named is not None:
                         below = repairing.members(self.store, attached.flow_run_id)
                         scope.again = repairing.plan(below, attached.named)
                     self.ledger.own(attached.flow_run_id, attached.epoch)
+                    task_controls.prepare_main_thread()
                     self._attached = (attached, scope)
+                    self._start_watcher()
         return self._attached[1]
 
     def _scope_of(self, stay: attachment.Stay, attached: attachment.Attachment) -> Scope:
@@ -261,16 +259,7 @@ class Home:
         if stay.scope is None:
             with self._lock:
                 if stay.scope is None:
-                    from prefect_nb.execution.task_runners import ThreadPoolTaskRunner
-
-                    scope = Scope(
-                        attached.flow_run_id,
-                        durable=attached.durable,
-                        persist=attached.persist,
-                        make_runner=ThreadPoolTaskRunner().open,
-                        shared=True,
-                        depth=attached.depth,
-                    )
+                    scope = _shared_scope(attached)
                     if attached.flow_run_id not in self.live:
                         self.ledger.own(attached.flow_run_id, attached.epoch)
                     stay.ledger, stay.scope = self.ledger, scope
@@ -291,16 +280,20 @@ class Home:
             scope.stop("Another process has taken this run over.")
 
     def _watch(self) -> None:
-        """While flow runs live here: requests, dead owners, our own lock."""
+        """While flow runs live here, or task runs of one that lives elsewhere: requests, dead owners, our own lock."""
         reaped = checked = time.monotonic()
         while True:
             time.sleep(self.settings.request_poll_seconds)
             with self._lock:
-                if not self.live or self._closed:
+                if not (self.live or self._attached) or self._closed:
                     self._watcher = None
                     return
                 live = dict(self.live)
             try:
+                if self._attached is not None:
+                    self._take_task_requests(self._attached[1])
+                if not live:
+                    continue
                 self._take_requests(live)
                 now = time.monotonic()
                 if now - reaped >= _REAP_SECONDS:
@@ -317,14 +310,51 @@ class Home:
     def _take_requests(self, live: dict[UUID, Scope]) -> None:
         for request in self.store.open_requests(list(live)):
             if request.kind == "cancel":
-                scope = live[request.flow_run_id]
-                scope.stop(str(request.details.get("reason") or "Cancelled by request."))
-                if scope.on_linger is not None:
-                    timeouts.call_later(_LINGER_SECONDS, scope.on_linger)
+                self._cancel(live[request.flow_run_id], str(request.details.get("reason") or "Cancelled by request."))
                 self.store.settle_request(request.id, "taken")
             elif request.kind in ("pause", "suspend"):
                 live[request.flow_run_id].wish(request)
                 self.store.settle_request(request.id, "taken")
+            elif request.kind == "resume":
+                held = live[request.flow_run_id].take_wish()
+                self.store.settle_request(request.id, "taken" if held is not None else "refused")
+            elif request.kind in task_controls.REQUESTS:
+                self._settle_task_request(request, live[request.flow_run_id])
+
+    def _cancel(self, scope: Scope, reason: str) -> None:
+        scope.stop(reason)
+        if scope.on_linger is not None:
+            timeouts.call_later(_LINGER_SECONDS, scope.on_linger)
+
+    def cancel_here(self, flow_run_id: UUID, reason: str) -> bool:
+        """Cancel a flow run that this process executes; False where it executes none of that id."""
+        scope = self.live.get(flow_run_id)
+        if scope is not None:
+            self._cancel(scope, reason)
+        return scope is not None
+
+    def control_task(self, task_run_id: UUID, wish: task_controls.Wish) -> task_controls.Answer | None:
+        """Have a wish about a task run carried out that is under way in this process; None where it is not."""
+        scopes = list(self.live.values())
+        scopes += [scope for scope in (self._attached and self._attached[1], self.__dict__.get("_detached")) if scope]
+        execution = task_controls.find(scopes, task_run_id)
+        return None if execution is None else task_controls.control(execution, wish)
+
+    def _take_task_requests(self, scope: Scope) -> None:
+        """Of a flow run that another process owns: what concerns the task runs that are under way in this one."""
+        for request in self.store.open_requests([scope.flow_run_id]):
+            outcome = task_controls.take(scope, request) if request.kind in task_controls.REQUESTS else None
+            if outcome is not None:
+                self.store.settle_request(request.id, outcome)
+
+    def _settle_task_request(self, request: Request, scope: Scope) -> None:
+        outcome = task_controls.take(scope, request)
+        if outcome is None:
+            self.ledger.commit()
+            run = self.store.task_run(task_controls.task_run_id_of(request))
+            outcome = task_controls.too_late(run, request, scope.entered_us, clock.now_us())
+        if outcome is not None:
+            self.store.settle_request(request.id, outcome)
 
     def _notice_takeovers(self, live: dict[UUID, Scope]) -> None:
         """A run that writes nothing for long would learn only at its end that it is another's by now."""
@@ -349,6 +379,19 @@ class Home:
             if self._owner_lock is not None:
                 self._owner_lock.release()
             self.store.close()
+
+
+def _shared_scope(attached: attachment.Attachment) -> Scope:
+    from prefect_nb.execution.task_runners import ThreadPoolTaskRunner
+
+    return Scope(
+        attached.flow_run_id,
+        durable=attached.durable,
+        persist=attached.persist,
+        make_runner=ThreadPoolTaskRunner().open,
+        shared=True,
+        depth=attached.depth,
+    )
 
 
 def _check_reachable(origin: attachment.Origin) -> None:

@@ -36,6 +36,8 @@ def prefect_nb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """This test's own home, in `PREFECT_NB_HOME`; whatever opened it is closed at the end."""
     home = tmp_path / "prefect_nb_home"
     monkeypatch.setenv("PREFECT_NB_HOME", str(home))
+    # A test that lets a notebook fail on purpose leaves no kernel behind unless it is about that.
+    monkeypatch.setenv("PREFECT_NB_NOTEBOOK_KEPT_KERNELS", "0")
     yield home
     if "prefect_nb.home" in sys.modules:
         sys.modules["prefect_nb.home"].close_all()

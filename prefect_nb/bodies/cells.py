@@ -8,11 +8,14 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from prefect_nb.bodies.cell_tags import PLAIN, Rules, rules_of
+
 MAX_NAME = 60
 _HEADING = re.compile(r"^#+[ \t]+(\S.*)$", re.MULTILINE)
 _DECORATION = re.compile(r"^[#%!\s=*\-_~]+|[\s=*\-_~]+$")
 
-How = Literal["completed", "failed", "timed-out", "crashed", "stopped"]
+How = Literal["completed", "ended", "failed", "timed-out", "crashed", "stopped"]
+"""`ended`: the notebook was over before its last cell because it said so (`flow.stop`)."""
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -22,6 +25,7 @@ class Cell(msgspec.Struct, frozen=True):
     number: int
     id: str
     name: str
+    rules: Rules = PLAIN
 
 
 class End(msgspec.Struct, frozen=True):
@@ -30,10 +34,16 @@ class End(msgspec.Struct, frozen=True):
     how: How
     message: str | None = None
     cell: Cell | None = None
+    is_last: bool = False
+    """Whether another attempt at the cell would make no sense."""
 
 
 class Watcher(Protocol):
     """Who is told of the cells, on the loop's thread."""
+
+    def between(self, following: Cell) -> End | None:
+        """No cell runs, and this one is the next. May wait; what is returned ends the notebook instead."""
+        ...
 
     def starting(self, cell: Cell) -> Mapping[str, Any]:
         """The cell is about to run; what is returned goes with the request as metadata."""
@@ -41,6 +51,14 @@ class Watcher(Protocol):
 
     def ended(self, cell: Cell, end: End) -> None:
         """The cell has run."""
+        ...
+
+    def retrying(self, cell: Cell, end: End, delay: float) -> None:
+        """An attempt at the cell has ended badly; after `delay` seconds, `starting` is called again."""
+        ...
+
+    def skipped(self, cell: Cell, why: str) -> None:
+        """The cell is passed over, as one of its tags says."""
         ...
 
 
@@ -67,7 +85,7 @@ def pending_cells(notebook: Mapping[str, Any]) -> list[Cell]:
     before: Mapping[str, Any] | None = None
     for index, cell in enumerate(notebook["cells"]):
         if cell["cell_type"] == "code" and cell["metadata"]["papermill"]["status"] == "pending":
-            cells.append(Cell(index, len(cells) + 1, cell["id"], cell_name(cell, before)))
+            cells.append(Cell(index, len(cells) + 1, cell["id"], cell_name(cell, before), rules_of(cell)))
         before = cell
     return cells
 

@@ -12,10 +12,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
+from prefect_nb.bodies import module_sources
 from prefect_nb.bodies.cells import is_runnable, source_of, tags_of
 from prefect_nb.exceptions import NotebookError
 from prefect_nb.model.notebook_parameters import (
@@ -24,6 +25,7 @@ from prefect_nb.model.notebook_parameters import (
     injected_source,
     override_source,
     read_parameters,
+    recorded_values,
 )
 
 Notebook = dict[str, Any]
@@ -75,7 +77,9 @@ class Document:
         """
         declaring = (PARAMETERS, INJECTED) if self.injected else (PARAMETERS,)
         cells = [cell for tag in declaring if (cell := _tagged(self.notebook, tag)) is not None]
-        return read_parameters("\n".join(cell["source"] for cell in cells)) if cells else None
+        if not cells:
+            return None
+        return read_parameters("\n".join(cell["source"] for cell in cells), partial(module_sources.source_of, folder=self.folder))
 
     @property
     def stem(self) -> str:
@@ -114,7 +118,7 @@ class Document:
         notebook = copy.deepcopy(self.notebook)
         cells = [cell for cell in notebook["cells"] if _ERROR_MARKER not in tags_of(cell)]
         if not self.injected:
-            cells = _injected(cells, values)
+            cells = _injected(cells, values, self.parameters)
         for cell in cells:
             if cell["cell_type"] == "code":
                 cell["outputs"] = []
@@ -128,7 +132,7 @@ class Document:
         notebook["metadata"].pop("widgets", None)
         before = notebook["metadata"].get("papermill") if self.injected else None
         notebook["metadata"]["papermill"] = {
-            "default_parameters": {}, "environment_variables": {}, "parameters": dict(values), "version": _papermill(),
+            "default_parameters": {}, "environment_variables": {}, "parameters": recorded_values(self.parameters, values), "version": _papermill(),
             **(before or {}), "input_path": self.path, "output_path": None,
             "start_time": None, "end_time": None, "duration": None, "exception": None,
         }  # fmt: skip
@@ -140,7 +144,9 @@ def is_url(path: str | Path) -> bool:
     return isinstance(path, str) and _URL.match(path) is not None
 
 
-def _injected(cells: list[dict[str, Any]], values: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _injected(
+    cells: list[dict[str, Any]], values: Mapping[str, Any], parameters: list[NotebookParameter] | None
+) -> list[dict[str, Any]]:
     declared = next((cell for cell in cells if PARAMETERS in tags_of(cell)), None)
     if declared is not None:
         # What an earlier run injected is a trace of that run: this one starts from the declared defaults.
@@ -153,7 +159,8 @@ def _injected(cells: list[dict[str, Any]], values: Mapping[str, Any]) -> list[di
         return [new, *cells] if old is None else [*cells[:old], new, *cells[old + 1 :]]
     declared["metadata"]["prefect_nb_superseded"] = True
     after = next(number for number, cell in enumerate(cells) if cell is declared) + 1
-    return [*cells[:after], _new_cell("# Parameters\n" + override_source(declared["source"], values)), *cells[after:]]
+    source = "# Parameters\n" + override_source(declared["source"], values, parameters)
+    return [*cells[:after], _new_cell(source), *cells[after:]]
 
 
 def _new_cell(source: str) -> dict[str, Any]:

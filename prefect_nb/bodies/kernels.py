@@ -9,12 +9,17 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from prefect_nb.bodies.memory import Sampler
 from prefect_nb.bodies.outputs import Message
+from prefect_nb.bodies.verdict import Death, verdict
 from prefect_nb.exceptions import KernelDied, NotebookError
 
 DEFAULT_KERNEL = "python3"
@@ -24,6 +29,10 @@ _ASK_AGAIN_SECONDS = 0.5
 # The path of a Unix socket may have 107 characters; the longest name in our folder needs 16 of them.
 _LONGEST_FOLDER = 90
 _LAST_WORDS = 2_000
+_MANY_WORDS = 20_000
+_FAULTS = "faults"
+CONNECTION = "connection.json"
+"""In a kernel's folder, once it was let go: where it listens, and the key that its messages are signed with."""
 # Where the parts of a message on the wire are (after its signature), and when one is worth a look before decoding it.
 _HEADER, _PARENT, _CONTENT = 1, 2, 4
 _LARGE = 1_000_000
@@ -77,10 +86,15 @@ class Kernel:
         self._folder = folder
         self._environment = environment
         self._startup_seconds = startup_seconds
-        self._own_folder = Path(tempfile.mkdtemp(prefix="prefect_nb-"))
+        self._own(Path(tempfile.mkdtemp(prefix="prefect_nb-")))
+
+    def _own(self, folder: Path) -> None:
+        """Have this folder, until the kernel is closed or let go."""
+        self.own_folder = folder
         self._open = contextlib.ExitStack()
-        self._open.callback(shutil.rmtree, self._own_folder, ignore_errors=True)
+        self._open.callback(shutil.rmtree, folder, ignore_errors=True)
         self._pid: int | None = None
+        self._sampler: Sampler | None = None
 
     def start(self, given_up: Callable[[], bool]) -> None:
         """Start it and wait until it answers, or until `given_up()`.
@@ -88,11 +102,12 @@ class Kernel:
         Raises:
             KernelDied: it did not start; the message has what it wrote to stderr.
         """
-        transport = "ipc" if sys.platform != "win32" and len(str(self._own_folder)) <= _LONGEST_FOLDER else "tcp"
+        transport = "ipc" if sys.platform != "win32" and len(str(self.own_folder)) <= _LONGEST_FOLDER else "tcp"
         for attempt in range(1, _TCP_ATTEMPTS + 1):
             self._launch(transport)
             try:
                 self._await_ready(given_up)
+                self._watch_faults()
                 return
             except KernelDied:
                 # A port can be taken between its choice and its use; a socket file cannot.
@@ -103,19 +118,17 @@ class Kernel:
     def _launch(self, transport: str) -> None:
         import asyncio
 
-        import zmq
-        from jupyter_client.blocking.client import BlockingKernelClient
         from jupyter_client.manager import AsyncKernelManager
 
         self._channels = contextlib.ExitStack()
         self._run: Callable[[Any], Any] = self._channels.enter_context(asyncio.Runner()).run
         manager: Any = AsyncKernelManager(
-            kernel_name=self.name, transport=transport, connection_file=str(self._own_folder / "kernel.json")
+            kernel_name=self.name, transport=transport, connection_file=str(self.own_folder / "kernel.json")
         )
         self._manager = manager
         # A history file shared by all kernels would only be waited for.
         extra = ["--HistoryManager.hist_file=:memory:"] if "ipykernel" in " ".join(manager.kernel_spec.argv) else []
-        with (self._own_folder / "output").open("ab") as output:
+        with (self.own_folder / "output").open("ab") as output:
             try:
                 self._run(
                     manager.start_kernel(
@@ -129,10 +142,16 @@ class Kernel:
                     f"(python -m ipykernel install --user --name {self.name}), or choose another by kernel_name."
                 ) from error
         self._pid = manager.provisioner.pid
+        self._sampler = None if self._pid is None else Sampler(self._pid)
+        self._open_channels(manager.get_connection_info(session=True), parent=manager)
+
+    def _open_channels(self, info: Mapping[str, Any], **options: Any) -> None:
+        import zmq
+        from jupyter_client.blocking.client import BlockingKernelClient
+
         context = zmq.Context()
         self._channels.callback(context.destroy, linger=100)
-        info = manager.get_connection_info(session=True)
-        client = BlockingKernelClient(**info, parent=manager, context=context)
+        client: Any = BlockingKernelClient(**info, **options, context=context)
         client.start_channels(stdin=False, hb=False)
         self._channels.callback(client.stop_channels)
         self._client = client
@@ -168,12 +187,27 @@ class Kernel:
                     f"The kernel {self.name!r} did not start: {describe_exit(self.exit_code)}.{self._quoted()}"
                 )
 
+    def _watch_faults(self) -> None:
+        """Have Python write down where it was when compiled code crashes.
+
+        Its stderr is a pipe that the kernel itself reads: what is written there at the very end is lost.
+        """
+        enabling = f"import faulthandler\nfaulthandler.enable(open({str(self.own_folder / _FAULTS)!r}, 'w'))"
+        self.execute(f"exec({enabling!r}, {{}})", {}, silent=True)
+
     # Speaking to it
 
-    def execute(self, source: str, metadata: Mapping[str, Any], *, silent: bool = False) -> str:
-        """Have it execute code; returns the request's id."""
+    def execute(
+        self,
+        source: str,
+        metadata: Mapping[str, Any],
+        *,
+        silent: bool = False,
+        expressions: Mapping[str, str] | None = None,
+    ) -> str:
+        """Have it execute code, and then evaluate expressions whose values the reply has; returns the request's id."""
         content = {
-            "code": source, "silent": silent, "store_history": not silent, "user_expressions": {},
+            "code": source, "silent": silent, "store_history": not silent, "user_expressions": dict(expressions or {}),
             "allow_stdin": False, "stop_on_error": False,
         }  # fmt: skip
         message = self._client.session.msg("execute_request", content, metadata=dict(metadata))
@@ -190,6 +224,8 @@ class Kernel:
         """
         import zmq
 
+        if self._sampler is not None:
+            self._sampler.tick()
         if not self._poller.poll(int(timeout * 1000)):
             return
         for channel in (self._client.iopub_channel, self._client.shell_channel):
@@ -212,7 +248,61 @@ class Kernel:
         # It ends when this code has; asked first, it does so even if what follows fails.
         return self.execute("get_ipython().ask_exit()\n" + closing, {}, silent=True)
 
+    def does(self, code: str, seconds: float) -> bool:
+        """Have it execute code silently, and wait: whether that went well within so many seconds."""
+        request, deadline = self.execute(code, {}, silent=True), time.monotonic() + seconds
+        while time.monotonic() < deadline and self.exit_code is None:
+            for message in self.messages(0.05):
+                if message["msg_type"] == "execute_reply" and message["parent_header"].get("msg_id") == request:
+                    return bool(message["content"].get("status") == "ok")
+        return False
+
+    def let_go(self) -> None:
+        """Speak to it no more, but let it live: somebody else sees to it, and finds in its folder how to speak to it."""
+        connection = self.own_folder / CONNECTION
+        connection.touch(0o600)
+        # A file of our own: Jupyter removes its own as soon as this process has no use for it.
+        connection.write_bytes(msgspec.json.encode(self._connection()))
+        process = getattr(self._manager.provisioner, "process", None)
+        if process is not None:
+            # Somebody has to take note of its end, or it stays in the table of processes.
+            threading.Thread(target=process.wait, name="prefect_nb-reaper", daemon=True).start()
+        self._close_channels()
+        self._manager.context.destroy(linger=100)
+        self._open.pop_all()
+
     # Its process
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, the leader of its group; None where there is none on this machine."""
+        return self._pid
+
+    def _connection(self) -> dict[str, Any]:
+        info: dict[str, Any] = self._manager.get_connection_info()
+        return {**info, "key": info["key"].decode()}
+
+    @property
+    def is_signalled(self) -> bool:
+        """Whether it is interrupted by a signal, not by a message."""
+        return bool(self._manager.kernel_spec.interrupt_mode == "signal")
+
+    def explain_exit(self, doing: str = "") -> str:
+        """Why its process ended.
+
+        Args:
+            doing: what it was doing, such as "while running `train`".
+        """
+        sampler = self._sampler
+        return verdict(
+            Death(
+                exit_code=self.exit_code or 0,
+                samples=() if sampler is None else tuple(sampler.samples),
+                oom_kills=0 if sampler is None else sampler.oom_kills(),
+                doing=doing,
+                words=self._written(_FAULTS),
+            )
+        )
 
     @property
     def exit_code(self) -> int | None:
@@ -236,9 +326,12 @@ class Kernel:
 
     def last_words(self) -> str:
         """The end of what its process wrote to stdout and stderr."""
+        return self._written("output")[-_LAST_WORDS:].strip()
+
+    def _written(self, name: str) -> str:
         with contextlib.suppress(OSError):
-            data = (self._own_folder / "output").read_bytes()[-_LAST_WORDS:]
-            return _ANSI.sub("", data.decode(errors="replace")).strip()
+            data = (self.own_folder / name).read_bytes()[-_MANY_WORDS:]
+            return _ANSI.sub("", data.decode(errors="replace"))
         return ""
 
     def close(self, grace: float) -> None:
@@ -261,6 +354,9 @@ class Kernel:
         # Also what it started and left behind: the group is the kernel's own.
         self._signal_group(getattr(signal, "SIGKILL", signal.SIGTERM))
         self._await_exit(5.0)
+        self._forget()
+
+    def _forget(self) -> None:
         self._run(self._manager.cleanup_resources())
 
     def _await_exit(self, seconds: float) -> None:
@@ -286,11 +382,4 @@ class Kernel:
 
 def describe_exit(code: int) -> str:
     """How a process ended, in words."""
-    if code >= 0:
-        return f"its process ended with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    hint = " (the system does this when memory runs out)" if name == "SIGKILL" else ""
-    return f"its process was ended by {name}{hint}"
+    return verdict(Death(exit_code=code))

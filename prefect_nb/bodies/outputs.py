@@ -6,6 +6,8 @@ import base64
 import re
 from typing import Any
 
+from prefect_nb.model.notebook_outputs import RETURNED
+
 MAX_TEXT = 1_000_000
 """Characters of printed text kept for one cell."""
 MAX_RICH = 50_000_000
@@ -146,7 +148,7 @@ class CellOutputs:
         size = (
             sum(len(value) if isinstance(value, str) else _OVERHEAD for value in content["data"].values()) + _OVERHEAD
         )
-        if self._rich_size + size > MAX_RICH:
+        if self._rich_size + size > MAX_RICH and RETURNED not in content["data"]:
             self._rich_left_out += 1
             return
         self._rich_size += size
@@ -165,7 +167,8 @@ class CellOutputs:
         self._outputs.append(output)
 
     def _clear(self) -> None:
-        self._outputs.clear()
+        # What the notebook returns is no mere display.
+        self._outputs[:] = [output for output in self._outputs if RETURNED in output.get("data", ())]
         self._clear_next = False
         self._text_size = self._rich_size = 0
         self._text_left_out = self._rich_left_out = 0

@@ -27,7 +27,11 @@ def default_output(document: Document, run_name: str) -> str:
     """Where a run's notebook goes unless told otherwise: `runs/<notebook>-<run name>.ipynb` beside the source.
 
     There the file browser in which the source was opened shows it, and its relative links still nearly hold. For a
-    source that is no local file, or lies where nothing can be written: the same under the current folder.
+    source that is no local file, or lies where nothing can be written: the same under the current folder. The file is
+    there, empty, when this returns: no other run that begins at the same moment, in whatever process, gets its name.
+
+    Raises:
+        NotebookError: nothing can be written there.
     """
     folder = document.folder
     if not os.access(folder, os.W_OK) and not (folder / FOLDER).is_dir():
@@ -35,10 +39,22 @@ def default_output(document: Document, run_name: str) -> str:
     safe = "".join(letter if letter.isalnum() or letter in " ._-" else "-" for letter in run_name)
     base = folder / FOLDER / f"{_cut(document.stem, 140)}-{_cut(safe, 80)}.ipynb"
     path, number = base, 1
-    while path.exists():
-        number += 1
-        path = base.with_stem(f"{base.stem}-{number}")
+    try:
+        base.parent.mkdir(parents=True, exist_ok=True)
+        while not _claimed(path):
+            number += 1
+            path = base.with_stem(f"{base.stem}-{number}")
+    except OSError as error:
+        raise NotebookError(f"The executed notebook cannot be written to {path}: {error}") from None
     return str(path)
+
+
+def _claimed(path: Path) -> bool:
+    try:
+        path.open("xb").close()
+    except FileExistsError:
+        return False
+    return True
 
 
 def _cut(name: str, size: int) -> str:

@@ -10,10 +10,12 @@ import click
 from prefect_nb.cli import errors
 from prefect_nb.cli.artifacts import artifact
 from prefect_nb.cli.blocks import block
+from prefect_nb.cli.check import check
 from prefect_nb.cli.configuration import config
 from prefect_nb.cli.doctor import doctor
 from prefect_nb.cli.flow_runs import flow_run
 from prefect_nb.cli.group import Group
+from prefect_nb.cli.kernels import kernel
 from prefect_nb.cli.limits import concurrency_limit, gcl, global_concurrency_limit
 from prefect_nb.cli.profiles import profile
 from prefect_nb.cli.run import run
@@ -65,7 +67,9 @@ def _debugging(args: Sequence[str] | None) -> bool:
     cls=App,
     commands={
         "run": run,
+        "check": check,
         "flow-run": flow_run,
+        "kernel": kernel,
         "task-run": task_run,
         "task": task,
         "concurrency-limit": concurrency_limit,

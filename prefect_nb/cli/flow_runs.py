@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 import click
@@ -15,10 +16,11 @@ from prefect_nb.cli.group import Group
 from prefect_nb.cli.listing import show_runs
 from prefect_nb.cli.output import as_json, facts, limit_option, output_option, state_words
 from prefect_nb.cli.repair import repair, retry
+from prefect_nb.cli.run_diff import diff
 from prefect_nb.execution.clock import now_us
 from prefect_nb.interfaces import LogLine
 from prefect_nb.model.runs import FlowRun, Run
-from prefect_nb.service import history, reports, run_logs
+from prefect_nb.service import history, parked, reports, returns, run_logs
 from prefect_nb.service.documents import log_document, run_document
 from prefect_nb.service.history import Node
 from prefect_nb.service.text import ago, did_you_mean, elapsed, one_line, plain
@@ -177,16 +179,26 @@ def _hold(run: str, kind: Literal["pause", "suspend"], wait: float, output: str)
 @click.argument("run")
 @click.option("--input", "inputs", multiple=True, metavar="NAME=VALUE", help="A field of the answer; JSON or text.")
 @click.option("--force", is_flag=True, help="Take the run over although its process lives.")
+@click.option(
+    "--from-cell", metavar="CELL", help="Of a notebook: go on from this cell, named by its number or id; earlier ones are kept."
+)
+@click.option("--restart", is_flag=True, help="Of a notebook: run it from the top, in a new kernel.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @output_option
-def resume(run: str, inputs: tuple[str, ...], force: bool, quiet: bool, output: str) -> int:
+def resume(
+    run: str, inputs: tuple[str, ...], force: bool, from_cell: str | None, restart: bool, quiet: bool, output: str
+) -> int:
     """Go on with a paused, suspended, crashed or failed flow run. What its tasks kept is not computed again.
 
     A paused run goes on in its own process; any other goes on here, and the exit codes are those of `prefect-nb run`.
     In a terminal, fields of the answer that are not given are asked for.
 
+    A notebook goes on from the cell that failed, once you have corrected it: in its own kernel while that is kept, later in
+    a new one with the variables that were kept on the way.
+
     Examples:
       prefect-nb flow-run resume quick-fox
+      prefect-nb flow-run resume quick-fox --from-cell 4
       prefect-nb flow-run resume quick-fox --input approved=true --input note='well done'
     """
     from prefect_nb.cli.answers import ask
@@ -202,13 +214,15 @@ def resume(run: str, inputs: tuple[str, ...], force: bool, quiet: bool, output: 
         elif not quiet:
             click.echo(f"▶ Resumed  flow run {_short(found.name)}")
         return OK
+    tell = partial(click.echo, err=output == "json") if not quiet else lambda _: None
     with executing(quiet, output) as watch:
-        finished = control.resume(found, force, watch, run_input)
+        finished = control.resume(found, force, watch, run_input, from_cell=from_cell, restart=restart, tell=tell)
     return report(finished, quiet, output)
 
 
 flow_run.add_command(retry)
 flow_run.add_command(repair)
+flow_run.add_command(diff)
 
 
 def show_lines(lines: Iterator[LogLine], subjects: run_logs.Subjects, output: str) -> None:
@@ -240,9 +254,11 @@ def _show(run: FlowRun) -> None:
             ("recoveries", run.recoveries or None),
             ("parameters", parameters),
             ("tags", ", ".join(map(_short, run.tags))),
+            ("returned", returns.returned_text(run)),
             ("result", history.result_text(run)),
             ("code", run.entrypoint or run.input_path),
             ("notebook", run.output_path),
+            ("kernel", parked.next_step(run)),
             ("part of", run.parent_flow_run_id),
             ("metrics", reports.metrics_text(run)),
             ("artifacts", reports.artifacts_text(run)),
@@ -255,6 +271,7 @@ def _document(run: FlowRun) -> dict[str, Any]:
     return {
         **run_document(run),
         **reports.document(run),
+        "returned": returns.rows_of(run),
         "task_runs": [run_document(task) for task in history.all_task_runs(run.id)],
         "child_flow_runs": [_document(child) for child in history.child_flow_runs(run.id)],
     }

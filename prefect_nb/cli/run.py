@@ -12,24 +12,50 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prefect_nb.cli import progress
+from prefect_nb.cli.durations import duration
 from prefect_nb.cli.errors import FAILED, INTERRUPTED, OK, SUSPENDED, TERMINATED, say
 from prefect_nb.cli.group import Command
 from prefect_nb.cli.output import as_json, counts_text, facts, output_option, state_words
+from prefect_nb.cli.sweep import named_values, report_sweep, run_points
 from prefect_nb.exceptions import TerminationSignal
 from prefect_nb.execution import logs
 from prefect_nb.model.code_names import is_library_file
 from prefect_nb.model.states import StateType
-from prefect_nb.service import history
+from prefect_nb.service import history, parked, returns
 from prefect_nb.service.documents import run_document
 from prefect_nb.service.text import elapsed, one_line
 
 if TYPE_CHECKING:
     from prefect_nb.service.running import Finished, Watch
 
+_TOLD = (StateType.CANCELLED, StateType.COMPLETED)
+"""Types of states whose message belongs to the summary; of what went wrong it is said apart."""
+
 
 @click.command(cls=Command)
 @click.argument("target")
-@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; JSON or plain text.")
+@click.argument("more", nargs=-1, metavar="")
+@click.option(
+    "-p",
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter; JSON or plain text. Given several times, the values make a list.",
+)
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="NAME=VALUE,...",
+    help="Run once for each of these values; with several names, for every combination.",
+)
+@click.option(
+    "--max-parallel",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many runs of a sweep go on at once; by default one for each processor, at most 4.",
+)
 @click.option(
     "--to",
     "to",
@@ -41,17 +67,27 @@ if TYPE_CHECKING:
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A tag of the run and of its task runs.")
 @click.option("--durable", is_flag=True, help="Keep every task's result, so that a crashed run resumes where it was.")
 @click.option("--kernel", metavar="NAME", help="The kernel that executes the notebook.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="How long it may take.")
+@click.option(
+    "--keep-kernel/--no-keep-kernel",
+    default=None,
+    help="Whether the kernel is kept for a while when a cell fails, to go on in by `flow-run resume`; by default it is, but "
+    "not where CI is set.",
+)
+@click.option("--timeout", callback=duration, metavar="TIME", help="How long it may take: seconds, or 90s, 10m, 1.5h.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @output_option
 def run(
     target: str,
+    more: tuple[str, ...],
     params: tuple[str, ...],
+    sweeps: tuple[str, ...],
+    max_parallel: int | None,
     to: str | None,
     name: str | None,
     tags: tuple[str, ...],
     durable: bool,
     kernel: str | None,
+    keep_kernel: bool | None,
     timeout: float | None,
     quiet: bool,
     output: str,
@@ -62,7 +98,12 @@ def run(
 
     Examples:
       prefect-nb run report.ipynb -p year=2024 --to report-2024.ipynb
+      prefect-nb run report.ipynb -p since=2026-01-01 -p region=north -p region=south --timeout 10m
       prefect-nb run flows.py:nightly -p 'tables=["a", "b"]'
+      prefect-nb run train.ipynb --sweep depth=3,5,8 lr=0.1,0.01 --max-parallel 2
+
+    With --sweep there is one run for every combination, and one table of results at the end; a run that fails does not
+    stop the others, and the exit code is 1. Values are separated by commas, are a JSON list, or a range such as 1..5.
 
     Exit codes: 0 completed, 1 failed or crashed, 2 bad input (nothing was run), 3 suspended, 75 taken over by another
     process, 130 interrupted or cancelled.
@@ -70,8 +111,21 @@ def run(
     from prefect_nb.service import running
 
     options = running.RunOptions(
-        name=name, tags=tags, durable=durable, timeout_seconds=timeout, output_path=to, kernel_name=kernel
+        name=name,
+        tags=tags,
+        durable=durable,
+        timeout_seconds=timeout,
+        output_path=to,
+        kernel_name=kernel,
+        keep_kernel=keep_kernel,
     )
+    swept = named_values(sweeps, more)
+    if swept:
+        with executing(quiet, output):
+            done = run_points(target, swept, params, options, max_parallel, quiet)
+        return report_sweep(done, quiet, output)
+    if max_parallel is not None:
+        raise click.UsageError("--max-parallel is about a sweep, and there is no --sweep.")
     with executing(quiet, output) as watch:
         prepared = running.prepare(target, texts=params, options=options)
         finished = running.run(prepared, watch)
@@ -142,13 +196,15 @@ def _summary(finished: "Finished") -> None:
     facts(
         [
             ("id", run.id),
-            ("message", one_line(run.state_message or "", 200) if run.state_type is StateType.CANCELLED else None),
+            ("message", one_line(run.state_message or "", 200) if run.state_type in _TOLD else None),
             ("duration", elapsed(run, run.state_us)),
             ("cells", counts_text(finished.cells)),
             ("tasks", counts_text(finished.tasks)),
             ("cached", f"{cached} of {sum(finished.tasks.values())} tasks not computed again" if cached else None),
+            ("returned", returns.returned_text(run)),
             ("notebook", run.output_path),
             ("next", f"prefect-nb flow-run resume {shlex.quote(run.name)}" if run.state.is_paused() else None),
+            ("kernel", parked.next_step(run)),
             ("look", f"prefect-nb flow-run inspect {shlex.quote(history.handle_of(run))}"),
         ]
     )

@@ -1,7 +1,11 @@
 """`prefect-nb task-run`."""
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
+from prefect_nb.cli.errors import FAILED, OK
 from prefect_nb.cli.group import Group
 from prefect_nb.cli.listing import show_runs
 from prefect_nb.cli.output import as_json, facts, limit_option, output_option, state_words
@@ -13,7 +17,7 @@ from prefect_nb.service.text import ago, elapsed, one_line, plain
 
 @click.group(cls=Group, name="task-run")
 def task_run() -> None:
-    """Look at task runs and notebook cells.
+    """Look at task runs and notebook cells; cancel, skip or retry a task run while its flow goes on.
 
     Example:
       prefect-nb task-run ls --state failed
@@ -77,6 +81,23 @@ def inspect(run: str, output: str) -> None:
     )
 
 
+@task_run.command(name="output")
+@click.argument("run")
+@click.option("-f", "--follow", is_flag=True, help="Go on showing what comes until the task run has ended.")
+@output_option
+def show_output(run: str, follow: bool, output: str) -> None:
+    """Show what a task run printed, where a live view has kept it under the task run.
+
+    Displays are shown as text. RUN is the run's name, its id, or the first characters of the id.
+
+    Example:
+      prefect-nb task-run output train-3 --follow
+    """
+    from prefect_nb.cli.task_outputs import show
+
+    show(history.find_task_run(run), follow, output)
+
+
 @task_run.command()
 @click.argument("run", required=False)
 @output_option
@@ -102,3 +123,73 @@ def why(run: str | None, output: str) -> None:
     if isinstance(answer, service.Answer):
         for difference in answer.differences[1:]:
             click.echo(f"  also: {difference}")
+
+
+def _commanding(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What the commands to a task run take."""
+    for option in (
+        output_option,
+        click.option(
+            "--wait",
+            type=click.FloatRange(min=0),
+            default=10.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long to wait for the process that runs it to answer.",
+        ),
+        click.argument("run"),
+    ):
+        command = option(command)
+    return command
+
+
+@task_run.command()
+@_commanding
+def cancel(run: str, wait: float, output: str) -> int:
+    """Cancel a task run. The flow goes on; what depends on the task run does not run.
+
+    RUN is an id, its beginning, or the name of a task run of a flow run that is going on.
+
+    Example:
+      prefect-nb task-run cancel train-3
+    """
+    return _command("cancel", run, wait, output)
+
+
+@task_run.command()
+@_commanding
+def skip(run: str, wait: float, output: str) -> int:
+    """Skip a task run: it completes without (the rest of) its body, as if it had returned None.
+
+    RUN is an id, its beginning, or the name of a task run of a flow run that is going on.
+
+    Example:
+      prefect-nb task-run skip upload-0
+    """
+    return _command("skip", run, wait, output)
+
+
+@task_run.command()
+@_commanding
+def retry(run: str, wait: float, output: str) -> int:
+    """Begin a running attempt of a task run anew, or its next attempt without waiting for its delay.
+
+    Neither takes one of its retries. RUN is an id, its beginning, or the name of a task run of a flow run that is going
+    on. What has failed for good, `prefect-nb flow-run retry` runs again.
+
+    Example:
+      prefect-nb task-run retry fetch-7
+    """
+    return _command("retry", run, wait, output)
+
+
+def _command(kind: str, run: str, wait: float, output: str) -> int:
+    from prefect_nb.service import task_control
+
+    found = task_control.find_open_task_run(run)
+    answer = task_control.command(kind, task_run_id=found.id, reason="from the command line", wait=wait)
+    if output == "json":
+        as_json({"task_run_id": str(found.id), "ok": answer.ok, "message": answer.message})
+    else:
+        click.echo(answer.message, err=not answer.ok)
+    return OK if answer.ok else FAILED

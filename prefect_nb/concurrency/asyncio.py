@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from prefect_nb.concurrency.asking import claimed, tell_of_missing
@@ -13,8 +13,7 @@ from prefect_nb.execution.limits import until_free, until_held
 __all__ = ["AcquireConcurrencySlotTimeoutError", "ConcurrencySlotAcquisitionError", "concurrency", "rate_limit"]
 
 
-@asynccontextmanager
-async def concurrency(
+def concurrency(
     names: str | list[str],
     occupy: int = 1,
     timeout_seconds: float | None = None,
@@ -23,7 +22,7 @@ async def concurrency(
     strict: bool = False,
     holder: Any = None,
     raise_on_lease_renewal_failure: bool | None = None,  # noqa: ARG001 - Prefect's signature
-) -> AsyncIterator[None]:
+) -> AbstractAsyncContextManager[None]:
     """Hold slots of every limit named while the block runs; see `prefect_nb.concurrency.sync.concurrency`.
 
     Raises:
@@ -31,7 +30,7 @@ async def concurrency(
             (`strict`), or the retries are used up.
         TimeoutError: not all slots were free in time.
     """
-    asked = claimed(
+    return _held(
         names,
         occupy,
         decaying=False,
@@ -40,16 +39,6 @@ async def concurrency(
         max_retries=max_retries,
         holder=holder,
     )
-    if asked is None:
-        yield
-        return
-    limits, hold = asked
-    try:
-        await until_held(limits, hold)
-        tell_of_missing(hold)
-        yield
-    finally:
-        await until_free(limits, hold)
 
 
 async def rate_limit(
@@ -62,12 +51,20 @@ async def rate_limit(
             limit does not exist (`strict`).
         TimeoutError: there was no room in time.
     """
-    asked = claimed(names, occupy, decaying=True, strict=strict, timeout_seconds=timeout_seconds)
+    async with _held(names, occupy, decaying=True, strict=strict, timeout_seconds=timeout_seconds):
+        pass
+
+
+@asynccontextmanager
+async def _held(names: str | list[str], occupy: int, **how: Any) -> AsyncIterator[None]:
+    asked = claimed(names, occupy, **how)
     if asked is None:
+        yield
         return
     limits, hold = asked
     try:
         await until_held(limits, hold)
         tell_of_missing(hold)
+        yield
     finally:
         await until_free(limits, hold)

@@ -8,7 +8,7 @@ rate_limit("api")            # goes on when the limit's decay has made room
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from prefect_nb.concurrency.asking import claimed, stopping, tell_of_missing
@@ -17,7 +17,6 @@ from prefect_nb.exceptions import AcquireConcurrencySlotTimeoutError, Concurrenc
 __all__ = ["AcquireConcurrencySlotTimeoutError", "ConcurrencySlotAcquisitionError", "concurrency", "rate_limit"]
 
 
-@contextmanager
 def concurrency(
     names: str | list[str],
     occupy: int = 1,
@@ -27,7 +26,7 @@ def concurrency(
     strict: bool = False,
     holder: Any = None,
     raise_on_lease_renewal_failure: bool | None = None,  # noqa: ARG001 - Prefect's signature
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Hold slots of every limit named while the block runs; waits until all are free at once.
 
     The slots are free again when the block ends, or within a second when its process dies.
@@ -47,7 +46,7 @@ def concurrency(
             (`strict`), or the retries are used up.
         TimeoutError: not all slots were free in time.
     """
-    asked = claimed(
+    return _held(
         names,
         occupy,
         decaying=False,
@@ -56,16 +55,6 @@ def concurrency(
         max_retries=max_retries,
         holder=holder,
     )
-    if asked is None:
-        yield
-        return
-    limits, hold = asked
-    try:
-        limits.acquire(hold, stopping)
-        tell_of_missing(hold)
-        yield
-    finally:
-        limits.release(hold)
 
 
 def rate_limit(
@@ -85,12 +74,20 @@ def rate_limit(
             limit does not exist (`strict`).
         TimeoutError: there was no room in time.
     """
-    asked = claimed(names, occupy, decaying=True, strict=strict, timeout_seconds=timeout_seconds)
+    with _held(names, occupy, decaying=True, strict=strict, timeout_seconds=timeout_seconds):
+        pass
+
+
+@contextmanager
+def _held(names: str | list[str], occupy: int, **how: Any) -> Iterator[None]:
+    asked = claimed(names, occupy, **how)
     if asked is None:
+        yield
         return
     limits, hold = asked
     try:
         limits.acquire(hold, stopping)
         tell_of_missing(hold)
+        yield
     finally:
         limits.release(hold)

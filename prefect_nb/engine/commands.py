@@ -9,13 +9,13 @@ from prefect_nb.model.states import State
 
 
 class Record(msgspec.Struct, frozen=True):
-    """Record this state. Answered with the `State` as recorded."""
+    """Record this state. Answered with the `State` as recorded; for a Running also `Ending`: it is not to begin."""
 
     state: State[Any]
 
 
 class AwaitUpstream(msgspec.Struct, frozen=True):
-    """Wait for what the parameters and `wait_for` refer to. Answered `Ready`, `NotReady` or, by a flow, `Invalid`."""
+    """Wait for what the parameters and `wait_for` refer to. Answered `Ready`, `NotReady`, `Ending`; by a flow `Invalid`."""
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -46,11 +46,11 @@ class Busy(msgspec.Struct, frozen=True):
 
 
 class AwaitKey(msgspec.Struct, frozen=True):
-    """Wait until it is worth looking the cache key up again. Answered None, or `Stopped`."""
+    """Wait until it is worth looking the cache key up again. Answered None, or `Ending`."""
 
 
 class Admit(msgspec.Struct, frozen=True):
-    """Take the slots of the concurrency limits that the run is under. Answered None, or an `Outcome` that ends the run.
+    """Take the slots of the concurrency limits that the run is under. Answered None, or `Outcome | Skipped`, its end.
 
     Without `wait` also answered `Full`, at once, where they are not free.
     """
@@ -70,7 +70,7 @@ class Fire(msgspec.Struct, frozen=True):
 
 
 class CallBody(msgspec.Struct, frozen=True):
-    """Call the body. Answered with an `Outcome`."""
+    """Call the body. Answered with an `Outcome`, by a task with a `TaskOutcome`."""
 
     attempt: int
     """1 for the first."""
@@ -108,7 +108,26 @@ class Stopped(msgspec.Struct, frozen=True):
     message: str | None = None
 
 
+class Skipped(msgspec.Struct, frozen=True):
+    """Somebody wishes the run to do without (the rest of) its body, and others to go on as if it had given None."""
+
+    message: str | None = None
+
+
+class Again(msgspec.Struct, frozen=True):
+    """Somebody had the attempt stopped so that it is begun anew; it does not count."""
+
+    message: str | None = None
+
+
 Outcome = Returned | Raised | TimedOut | Interrupted | Stopped
+"""What a call of a body can come to."""
+
+Ending = Stopped | Skipped
+"""Instead of what a task run waits for: it is to end."""
+
+TaskOutcome = Outcome | Skipped | Again
+"""What a task run's call of its body can come to."""
 
 
 class AskRetry(msgspec.Struct, frozen=True):
@@ -124,7 +143,7 @@ class Delay(msgspec.Struct, frozen=True):
 
 
 class Sleep(msgspec.Struct, frozen=True):
-    """Wait this many seconds. Answered None, or `Stopped`."""
+    """Wait this many seconds, or fewer where somebody cuts it short. Answered None, or `Ending`."""
 
     seconds: float
 

@@ -2,7 +2,7 @@
 
 Laws:
 1. Every path ends in a final state, or in Pending/"NotReady" when an upstream run did not complete.
-2. The body is called at most `retries + 1` times.
+2. The body is called at most `retries + 1` times, not counting attempts that somebody had begun anew.
 3. What interrupts the run (cancel, interrupt, exit) is recorded first and raised by the driver afterwards.
 """
 
@@ -73,12 +73,15 @@ def task_run(plan: TaskPlan) -> Steps:
             if type(upstream) is c.NotReady:
                 waiting: State[Any] = yield c.Record(Pending(name="NotReady", message=upstream.message))
                 return waiting
-        if plan.cached:
+            if type(upstream) is not c.Ready:
+                hit = judge_task(upstream)
+        if plan.cached and hit is None:
+            woken = None
             hit = yield c.LookUp()
             while type(hit) is c.Busy:
                 woken = yield c.AwaitKey()
-                hit = (yield c.LookUp()) if woken is None else _stopped(woken)
-            if hit is not None and hit.type is StateType.COMPLETED and "running" in plan.hooks:
+                hit = (yield c.LookUp()) if woken is None else judge_task(woken)
+            if woken is None and hit is not None and hit.type is StateType.COMPLETED and "running" in plan.hooks:
                 yield c.Fire("running", Running())
         final = (yield from _attempts(plan)) if hit is None else hit
     except GeneratorExit:
@@ -94,17 +97,22 @@ def _attempts(plan: TaskPlan) -> Steps:
     if plan.wait > 0:
         yield c.Record(AwaitingRetry())
         woken = yield c.Sleep(plan.wait)
-        if type(woken) is c.Stopped:
-            return _stopped(woken)
+        if woken is not None:
+            return judge_task(woken)
     while True:
         if plan.limited:
             refused = yield from _admission()
             if refused is not None:
                 return refused
         recorded = yield c.Record(running)
+        if not isinstance(recorded, State):
+            return judge_task(recorded)
         if "running" in plan.hooks:
             yield c.Fire("running", recorded)
         outcome = yield c.CallBody(attempt)
+        if type(outcome) is c.Again:
+            running = Running(message=outcome.message)
+            continue
         final = judge_task(outcome)
         if final.type is StateType.COMPLETED:
             return (yield from _kept(plan, outcome, final))
@@ -116,8 +124,8 @@ def _attempts(plan: TaskPlan) -> Steps:
         if delay > 0:
             yield c.Record(AwaitingRetry(message=final.message))
             woken = yield c.Sleep(delay)
-            if type(woken) is c.Stopped:
-                return _stopped(woken)
+            if woken is not None:
+                return judge_task(woken)
         attempt += 1
         running = Retrying()
 
@@ -142,8 +150,8 @@ def _kept(plan: TaskPlan, outcome: c.Outcome, final: State[Any]) -> Steps:
     return final
 
 
-def judge_task(outcome: c.Outcome) -> State[Any]:
-    """The state that a task body's outcome means."""
+def judge_task(outcome: c.Outcome | c.Skipped) -> State[Any]:
+    """The state that a task body's outcome means, or that came instead of calling it."""
     match outcome:
         case c.Returned(value):
             if isinstance(value, State) and value.id is None and value.is_final():
@@ -166,6 +174,8 @@ def judge_task(outcome: c.Outcome) -> State[Any]:
             return Crashed(message=message, data=error)
         case c.Stopped():
             return _stopped(outcome)
+        case c.Skipped(message):
+            return Completed(name="Skipped", message=message)
 
 
 def failed_attempts(events: Iterable[Event]) -> tuple[int, int | None]:
@@ -177,7 +187,8 @@ def failed_attempts(events: Iterable[Event]) -> tuple[int, int | None]:
         if event.name == "AwaitingRetry" and last is StateType.RUNNING:
             failed, waiting_since = failed + 1, event.at_us
         elif event.type is StateType.RUNNING:
-            failed, waiting_since = failed + (last is StateType.RUNNING), None
+            # One that was begun anew is Running after Running; only after a failure it is Retrying.
+            failed, waiting_since = failed + (last is StateType.RUNNING and event.name == "Retrying"), None
         elif event.type in TERMINAL_STATES and event.type is not StateType.CRASHED:
             failed, waiting_since = 0, None
         last = event.type

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prefect_nb.engine import commands as c
+from prefect_nb.exceptions import RunCancelled
+from prefect_nb.execution import task_controls
 from prefect_nb.execution.limits import Hold, until_held
 from prefect_nb.model.limits import TAG_PREFIX
 
@@ -14,16 +16,12 @@ if TYPE_CHECKING:
     from prefect_nb.model.runs import TaskRun
 
 
-class Limited(Protocol):
+class Limited(task_controls.Controlled, Protocol):
     """A task run that may have to wait for slots."""
 
     home: Surroundings
     run: TaskRun
     hold: Hold | None
-
-    def stopped(self) -> c.Stopped | None:
-        """An outcome, if the flow run is being cancelled."""
-        ...
 
 
 def at_once(execution: Limited) -> Any:
@@ -52,6 +50,8 @@ def by_waiting(execution: Limited) -> Any:
         limits.acquire(hold, stopping)
     except BaseException as error:
         leave(execution)
+        if isinstance(error, RunCancelled) and (ending := task_controls.wished(execution)) is not None:
+            return ending
         if isinstance(error, Exception):
             return c.Raised(error)
         raise
@@ -62,13 +62,16 @@ async def by_awaiting(execution: Limited) -> Any:
     """Take the slots, awaiting on this loop."""
     hold = _hold(execution)
     try:
-        await until_held(execution.home.limits, hold)
+        await task_controls.unless_wished(execution, until_held(execution.home.limits, hold))
     except BaseException as error:
         leave(execution)
         if isinstance(error, Exception):
             return c.Raised(error)
         raise
-    return execution.stopped()
+    stopped = execution.stopped()
+    if stopped is not None:
+        leave(execution)
+    return stopped
 
 
 def elsewhere(execution: Limited, go_on: Callable[[Any], None]) -> None:

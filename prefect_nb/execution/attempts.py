@@ -131,7 +131,7 @@ def ended(execution: RecordingTask, state: State[Any]) -> Steps[None]:
         if around is not None and not around.implicit:
             yield from around._rolling_back()
         return
-    if state.name == "Cached":
+    if state.name == "Cached" or not execution.has_returned:  # also where its body was skipped
         return
     task = execution.task
     transaction = execution.transaction or AttemptTransaction(execution)

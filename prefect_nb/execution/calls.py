@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect_nb.engine.commands import Interrupted, Outcome, Raised, Returned, Stopped, TimedOut
 from prefect_nb.engine.task_run import describe
-from prefect_nb.exceptions import Abort, Fenced, Pause, RunCancelled
+from prefect_nb.exceptions import Abort, Fenced, Pause, RunCancelled, StopFlow
 from prefect_nb.execution.timeouts import BodyTimedOut, Limit, limit
 
 
@@ -62,6 +62,8 @@ def outcome_of(error: BaseException) -> Outcome:
         return Raised(_from_the_body_on(error))
     if isinstance(error, RunCancelled):
         return Stopped(error, str(error) or None)
+    if isinstance(error, StopFlow):
+        return Interrupted(error, str(error))
     if isinstance(error, BodyTimedOut):
         return Interrupted(error, "Execution was aborted by the timeout of a run around it.")
     if isinstance(error, KeyboardInterrupt):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from prefect_nb.engine.commands import Stopped
+from prefect_nb.engine.commands import Ending
 from prefect_nb.engine.task_run import TaskPlan, failed_attempts
+from prefect_nb.execution import task_controls
 from prefect_nb.execution.clock import now_us
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ def delay(execution: RecordingTask, attempt: int) -> float:
     return max(0.0, seconds)
 
 
-def sleep(execution: RecordingTask, seconds: float) -> Stopped | None:
-    """Wait on this thread; a cancel ends the wait."""
+def sleep(execution: RecordingTask, seconds: float) -> Ending | None:
+    """Wait on this thread; a cancel, or a wish of the task run, ends the wait."""
     if execution.scope is None:
         import time
 
@@ -42,12 +43,13 @@ def sleep(execution: RecordingTask, seconds: float) -> Stopped | None:
         return None
     woken = threading.Event()
     execution.scope.stoppers.add(woken.set)
+    execution.waker = woken.set
     try:
-        if not execution.scope.stopping:
+        if not execution.scope.stopping and execution.wish is None:
             woken.wait(seconds)
     finally:
         execution.scope.stoppers.discard(woken.set)
-    return execution.stopped()
+    return task_controls.woken(execution)
 
 
 def plan_after_crash(execution: RecordingTask) -> TaskPlan:

@@ -25,7 +25,7 @@ from prefect_nb.exceptions import (
     StorageFull,
     StoreUnavailable,
 )
-from prefect_nb.execution import hooks, inputs, interrupts, logs, pausing, pump, transactions
+from prefect_nb.execution import hooks, inputs, interrupts, logs, pausing, pump, stopping, transactions
 from prefect_nb.execution.calls import call_awaiting, call_blocking
 from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.context import FlowRunContext, current_flow, current_task
@@ -379,6 +379,7 @@ class FlowExecution:
 
     def settle(self, outcome: c.Outcome) -> c.Outcome:
         """What came out of the body, seen with what is known of the run."""
+        outcome = stopping.ended_early(self.scope, outcome)
         with self.lock:
             self.in_body = False
             is_cancelling = self.run.state_type is StateType.CANCELLING
@@ -407,6 +408,8 @@ class FlowExecution:
 
     def conclude(self, value: Any) -> State[Any]:
         """The final state that the body's return value means; every child has ended."""
+        if self.scope.early is not None:
+            return stopping.final_state(self.scope.early)
         value = inputs.resolve_futures_to_states(value) if inputs.has_special(value) else value
         final = judge_return(value)
         self.collected = final.data is value and isinstance(value, list | tuple | set)
@@ -441,14 +444,18 @@ class FlowExecution:
 
         interrupted = False
         while self.scope.futures:
+            impatient = self.scope.stopping
             try:
                 with interrupts.stoppable_task(self.scope):
                     await asyncio.to_thread(pump.wait_for_children, self.scope, CANCEL_GRACE_SECONDS)
                 break
             except asyncio.CancelledError:
-                if not self.scope.stopping or interrupted:
+                if not self.scope.stopping:
                     raise
                 interrupted = True
+                if impatient:
+                    pump.abandon_children(self.scope)
+                    break
         if interrupted:
             raise RunCancelled(self.scope.reason)
 

@@ -11,8 +11,9 @@ import threading
 from typing import Any, Protocol
 
 from prefect_nb.engine import commands as c
-from prefect_nb.execution import logs, remote
+from prefect_nb.execution import logs, own_output, remote, task_controls
 from prefect_nb.execution.kept import KeptResult
+from prefect_nb.execution.relays import Printed
 from prefect_nb.execution.task_runs import TaskExecution
 from prefect_nb.interfaces import Runner
 from prefect_nb.runners.aside import HELD_BYTES, Held
@@ -24,6 +25,7 @@ class Traveller(Protocol):
     execution: TaskExecution
     runner: Runner
     context: contextvars.Context
+    journey: Any
 
     def advance(self, answer: Any = None, held: c.Command | None = None) -> None:
         """Give the engine an answer, or have a held command answered, and go on."""
@@ -38,7 +40,7 @@ class Journey:
         running: the command to record that it runs, answered when a worker has taken it up.
     """
 
-    __slots__ = ("_is_awaited", "_is_taken_up", "_lock", "_outcome", "_pumped", "running")
+    __slots__ = ("_is_awaited", "_is_dropped", "_is_taken_up", "_lock", "_outcome", "_pumped", "_work", "running")
 
     def __init__(self, pumped: Traveller, running: c.Record) -> None:
         self.running = running
@@ -46,15 +48,38 @@ class Journey:
         self._lock = threading.Lock()
         self._is_taken_up = False
         self._is_awaited = False
+        self._is_dropped = False
+        self._work: Any = None
         self._outcome: c.Outcome | None = None
 
     def begin(self) -> None:
         """Send the call off, in the context of whoever submitted the run: a cluster may have options in it."""
         pumped = self._pumped
-        work = remote.work_of(pumped.execution, self.running.state)
+        self._work = work = remote.work_of(pumped.execution, self.running.state)
+        pumped.execution.waker = self._wished
         pumped.context.copy().run(pumped.runner.start, work, self._arrived, self._heard)
+        if pumped.execution.wish is not None:
+            self._wished()
 
-    def outcome(self) -> c.Outcome | None:
+    def _wished(self) -> None:
+        """Somebody wishes something of the run: stop the call where it is, and do not wait for one that has not begun."""
+        pumped = self._pumped
+        wish = pumped.execution.wish
+        with self._lock:
+            if wish is None or self._outcome is not None or pumped.journey is not self or self._is_dropped:
+                return
+            ending = None if self._is_taken_up else task_controls.ending(wish)
+            if ending is None and not self._is_taken_up:
+                return  # it is about to begin anyway
+            wish.sent = True
+            self._is_dropped = ending is not None
+        stop = getattr(pumped.runner, "stop", None)
+        if stop is not None:
+            stop(self._work)
+        if ending is not None:
+            pumped.advance(ending)
+
+    def outcome(self) -> c.TaskOutcome | None:
         """How the call ended; None where that is still to come, and then the engine is answered when it does."""
         with self._lock:
             if self._outcome is None:
@@ -68,12 +93,16 @@ class Journey:
             self._taken_up(item)
         elif type(item) is remote.ConsoleLine:
             if logs.show_on_console:
-                self._pumped.context.copy().run(logs.show, item.text, item.level)
+                self._pumped.context.copy().run(logs.show_of_task, item.text, item.level)
+        elif type(item) is Printed:
+            self._pumped.context.copy().run(own_output.take, self._pumped.execution, item.kind, item.text)
         else:
             self._pumped.execution.ledger.log(item)
 
     def _taken_up(self, news: remote.TakenUp) -> None:
         with self._lock:
+            if self._is_dropped:
+                return
             before, self._is_taken_up = self._is_taken_up, True
         if before:
             self._pumped.context.copy().run(self._tell_of_loss, news)
@@ -88,6 +117,8 @@ class Journey:
     def _arrived(self, outcome: c.Outcome) -> None:
         """On a thread of the runner."""
         with self._lock:
+            if self._is_dropped:
+                return
             self._outcome = outcome
             taken_up, self._is_taken_up = self._is_taken_up, True
             awaited = self._is_awaited
@@ -96,7 +127,7 @@ class Journey:
         elif awaited:
             self._pumped.advance(self._settled(outcome))
 
-    def _settled(self, outcome: c.Outcome) -> c.Outcome:
+    def _settled(self, outcome: c.Outcome) -> c.TaskOutcome:
         execution = self._pumped.execution
         value = outcome.value if type(outcome) is c.Returned else None
         if type(value) is Held and execution.scope is not None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from prefect_nb.engine.commands import Stopped
+from prefect_nb.engine.commands import Ending
 from prefect_nb.exceptions import PrefectException
 from prefect_nb.execution import blocking
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prefect_nb.execution.shapes import RecordingTask
 
 
-def block(execution: RecordingTask) -> Stopped | None:
+def block(execution: RecordingTask) -> Ending | None:
     """Wait on this thread until it is worth looking the key up again; a cancel ends the wait."""
     woken = threading.Event()
     with _waiting(execution, woken.set, threading.get_ident()) as waits:
@@ -26,7 +26,7 @@ def block(execution: RecordingTask) -> Stopped | None:
     return if_stopped(execution)
 
 
-async def wait(execution: RecordingTask) -> Stopped | None:
+async def wait(execution: RecordingTask) -> Ending | None:
     """The same on this loop."""
     import asyncio
 
@@ -42,6 +42,7 @@ def _waiting(execution: RecordingTask, wake: Callable[[], Any], thread: int | No
     key, keys = execution.cache_key, execution.home.keys
     stoppers = execution.scope.stoppers if execution.scope is not None else set()
     stoppers.add(wake)
+    execution.waker = wake
     assert key is not None
     try:
         waits = keys.wait(key, execution, wake, thread)
@@ -53,8 +54,8 @@ def _waiting(execution: RecordingTask, wake: Callable[[], Any], thread: int | No
         stoppers.discard(wake)
 
 
-def if_stopped(execution: RecordingTask) -> Stopped | None:
-    """An outcome, if the flow run is being cancelled; then the run wants its key no more."""
+def if_stopped(execution: RecordingTask) -> Ending | None:
+    """An outcome, if the run is to end; then the run wants its key no more."""
     stopped = execution.stopped()
     if stopped is not None:
         release(execution)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from prefect_nb.exceptions import MissingContextError
+from prefect_nb.execution import own_output
 from prefect_nb.execution.context import current_flow, current_task
 from prefect_nb.interfaces import Emit, LogLine
 from prefect_nb.model import redaction
@@ -163,7 +164,8 @@ class _RunHandler(logging.Handler):
             said = record.exc_info is not None and in_notebook()
             if show_on_console and not said:
                 # The traceback is kept; on the console the exception itself, raised to the caller, shows it.
-                shown = getattr(sink, "show", show)  # what was carried elsewhere is shown where it came from
+                # What was carried elsewhere is shown where it came from.
+                shown = getattr(sink, "show", show if task_run_id is None else show_of_task)
                 shown(_console_text(record, public(record.getMessage())), record.levelno)
         except Exception:
             self.handleError(record)
@@ -188,6 +190,12 @@ def show(text: str, level: int) -> None:
     stream = sys.stdout if in_notebook() and level < logging.WARNING else sys.stderr
     with _console_lock:
         stream.write(text)
+
+
+def show_of_task(text: str, level: int) -> None:
+    """Write a task run's log line to the console, unless a view shows it under the task run."""
+    if not own_output.takes_line(text, level):
+        show(text, level)
 
 
 def in_notebook() -> bool:

@@ -15,22 +15,35 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from prefect_nb.bodies import kernels, saving
+from prefect_nb.bodies import cell_tags, kernels, parking, saving
+from prefect_nb.bodies.attending import Attendant
 from prefect_nb.bodies.cell_loop import TIMEOUT_GRACE, CellLoop, Stop
 from prefect_nb.bodies.cells import Cell, End, How, pending_cells
 from prefect_nb.bodies.document import Document, Notebook
 from prefect_nb.exceptions import KernelDied, NotebookError, PrefectException
-from prefect_nb.execution import attachment, block_documents, logs
+from prefect_nb.execution import attachment, attending, block_documents, cell_pauses, logs, notebook_returns, scripts
 from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.context import current_flow
 from prefect_nb.execution.flow_runs import CANCEL_GRACE_SECONDS, FlowExecution
+from prefect_nb.execution.going_on import Continuation
 from prefect_nb.execution.ids import new_id
 from prefect_nb.execution.recorder import created, moved
 from prefect_nb.execution.timeouts import BodyTimedOut
 from prefect_nb.interfaces import Entry
-from prefect_nb.model.notebook_parameters import NotebookParameter, annotation_type
-from prefect_nb.model.runs import TaskRun
-from prefect_nb.model.states import Cancelled, Completed, Crashed, Failed, Pending, Running, State
+from prefect_nb.model.notebook_literals import secret_variable
+from prefect_nb.model.notebook_parameters import NotebookParameter
+from prefect_nb.model.runs import TaskRun, to_datetime
+from prefect_nb.model.states import (
+    AwaitingRetry,
+    Cancelled,
+    Completed,
+    Crashed,
+    Failed,
+    Pending,
+    Retrying,
+    Running,
+    State,
+)
 
 # Only what has used prefect_nb has anything to finish.
 _CLOSING = """import sys
@@ -67,7 +80,7 @@ class NotebookBody:
         executed: is given the executed notebook at the end, however it ended.
 
     Raises:
-        NotebookError: its kernel is not installed, or does not run Python.
+        NotebookError: its kernel is not installed, or does not run Python; or a cell has a tag that cannot be understood.
     """
 
     def __init__(
@@ -84,6 +97,7 @@ class NotebookBody:
     ) -> None:
         if cell_timeout_seconds is not None and cell_timeout_seconds <= 0:
             raise ValueError(f"cell_timeout_seconds must be more than 0, not {cell_timeout_seconds}.")
+        cell_tags.check(document.notebook)
         self.document = document
         self.kernel_name = kernels.choose_kernel(document.notebook, kernel_name)
         self.save = save
@@ -92,9 +106,18 @@ class NotebookBody:
         self.startup_timeout_seconds = startup_timeout_seconds
         self._output_path = None if output_path is None else os.fspath(output_path)
         self._executed = executed
+        self.keep_kernel: bool | None = None
+        """Whether the kernel is kept when a cell fails, to go on in; None: as the settings say."""
+        self.continuation: Continuation | None = None
+        """How the next run, a resumed one, goes on; None: from the top."""
         self.__name__ = self.__qualname__ = document.stem
         self.__doc__ = _docstring(document)
         self.__signature__ = _signature(document.parameters)
+
+    @property
+    def has_one_output(self) -> bool:
+        """Whether every run writes its executed notebook to the same place."""
+        return self.save and self._output_path is not None
 
     def output_for(self, run_name: str) -> str | None:
         """Where the run of this name writes its notebook, checked.
@@ -119,7 +142,9 @@ class NotebookBody:
         return {_EVERYTHING: given} if free else {**values, **given}
 
     def __call__(self, **parameters: Any) -> State[Any] | Path | None:
-        """Execute the notebook as the flow run this is called in; returns where the executed notebook is.
+        """Execute the notebook as the flow run this is called in.
+
+        Returns what the notebook gave to `return_`; without one, where the executed notebook is.
 
         Raises:
             NotebookError: a cell failed, or the executed notebook cannot be written.
@@ -127,7 +152,7 @@ class NotebookBody:
         context = current_flow.get()
         assert context is not None
         execution: FlowExecution = context.execution
-        notebook = self.document.prepared(self._given(parameters))
+        notebook = self.continuation.notebook if self.continuation is not None else self.prepared(parameters)
         if parameters and self.document.parameters is None and not self.document.injected:
             logs.flow_run_logger(execution.run, execution.flow).warning(
                 "The notebook has no cell tagged 'parameters'; %s set at its top.", ", ".join(parameters)
@@ -144,7 +169,15 @@ class NotebookBody:
             case "crashed":
                 return Crashed(message=message, data=KernelDied(message))
         output = execution.run.output_path
-        return None if output is None else Path(output)
+        path = None if output is None else Path(output)
+        returned = notebook_returns.collect(execution, notebook)
+        if end.how == "ended":
+            return Completed(message=message or None, data=path if returned is None else returned)
+        return path if returned is None else Completed(data=returned)
+
+    def prepared(self, parameters: Mapping[str, Any]) -> Notebook:
+        """The notebook to be executed with these parameters, which were checked."""
+        return self.document.prepared(self._given(parameters))
 
     def _given(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values that differ from the declared defaults: only they need to be put into the notebook."""
@@ -159,15 +192,15 @@ class NotebookBody:
         run = execution.run
         notebook["metadata"]["papermill"]["output_path"] = run.output_path
         notebook["metadata"]["prefect_nb"] = {"flow_run_id": str(run.id), "flow_run_name": run.name}
-        cells = pending_cells(notebook)
+        going_on, self.continuation = self.continuation, None  # another attempt begins at the top
+        cells = pending_cells(notebook) if going_on is None else going_on.cells
         block_documents.learn_all(execution.home)
-        runs = CellRuns(execution, cells)
-        kernel = kernels.Kernel(
-            self.kernel_name, self.folder, _environment(execution, self.document), self.startup_timeout_seconds
-        )
+        runs = CellRuns(execution, cells if going_on is None else cells[going_on.first.number - 1 :])
+        kernel = self._kernel(execution, going_on)
         loop = CellLoop(
             notebook, cells, kernel, saving.Saver(notebook, run.output_path), runs,
             cell_timeout=self.cell_timeout_seconds, closing=_CLOSING,
+            attendant=self._attendant(execution, notebook, cells, going_on),
         )  # fmt: skip
         end = End("crashed")
         try:
@@ -177,7 +210,35 @@ class NotebookBody:
                 # The kernel was an owner of its own: what it left open is settled before the run itself ends.
                 _settle(execution)
             runs.close()
+        if end.how in ("completed", "ended"):
+            scripts.forget(execution.home.path, run.id)
         return end
+
+    def _kernel(self, execution: FlowExecution, going_on: Continuation | None) -> kernels.Kernel:
+        """The kept kernel, or a new one."""
+        environment = _environment(execution, self.document)
+        if going_on is not None and going_on.kernel is not None:
+            going_on.kernel.environment = {attachment.VARIABLE: environment[attachment.VARIABLE]}
+            return going_on.kernel
+        kept = parking.parked_kernel(execution.home.path, execution.run.id)
+        if kept is not None:
+            parking.drop(execution.home.path, kept)
+        name = self.kernel_name if going_on is None else going_on.kernel_name
+        return kernels.Kernel(name, self.folder, environment, self.startup_timeout_seconds)
+
+    def _attendant(
+        self, execution: FlowExecution, notebook: Notebook, cells: list[Cell], going_on: Continuation | None
+    ) -> Attendant:
+        if self.document.injected:
+            return Attendant()  # papermill's run, which is not resumed
+        home, run = execution.home, execution.run
+        try:
+            scripts.write_script(home.path, run.id, notebook, cells, self.kernel_name)
+        except OSError as error:
+            logs.flow_run_logger(run, execution.flow).warning("The run cannot be resumed at a cell: %s", error)
+            return Attendant()
+        bounds = attending.bounds_of(home.settings, self.keep_kernel)
+        return attending.RunAttendant(execution, bounds, restores=going_on is not None and going_on.restores)
 
     def _timed_out(self, execution: FlowExecution) -> str:
         return f"The run exceeded its timeout of {execution.flow.timeout_seconds} second(s)."
@@ -191,11 +252,13 @@ class CellRuns:
     """
 
     def __init__(self, execution: FlowExecution, cells: Iterable[Cell]) -> None:
+        self._execution = execution
         self._home = execution.home
         self._ledger = execution.ledger
         self._scope = execution.scope
         self._flow_run_id = execution.run.id
         self._ended: End | None = None
+        self._retried: set[str] = set()
         self._runs = {cell.id: self._created(cell) for cell in cells}
 
     def _created(self, cell: Cell) -> TaskRun:
@@ -206,19 +269,36 @@ class CellRuns:
         now = now_us()
         run = TaskRun(
             id=new_id(), kind="cell", name=cell.name, flow_run_id=self._flow_run_id, task_key=key, dynamic_key="0",
-            cell_index=cell.index, state_id=new_id(), state_us=now, created_us=now, expected_us=now, events=1,
+            cell_index=cell.index, retries=cell.rules.retries, retry_delays=cell.rules.delays, state_id=new_id(), state_us=now, created_us=now, expected_us=now, events=1,
         )  # fmt: skip
         self._ledger.append(Entry(run, created(run, Pending()), self._flow_run_id), self._flow_run_id)
         return run
 
+    def between(self, following: Cell) -> End | None:  # noqa: ARG002 - whichever it is
+        """Pause the run here if that was asked for; how the notebook ends if nobody resumes it."""
+        return cell_pauses.between(self._execution)
+
     def starting(self, cell: Cell) -> dict[str, Any]:
         """The cell runs; its run goes along with the request, so that tasks in the kernel know where they are."""
-        run = self._runs[cell.id] = self._moved(self._runs[cell.id], Running())
+        running = Retrying() if cell.id in self._retried else Running()
+        run = self._runs[cell.id] = self._moved(self._runs[cell.id], running)
         caller = TaskRun(
             id=run.id, kind=run.kind, name=run.name, flow_run_id=run.flow_run_id, task_key=run.task_key,
             dynamic_key=run.dynamic_key, cell_index=run.cell_index,
         )  # fmt: skip
         return {attachment.CELL: to_builtins(caller)}
+
+    def retrying(self, cell: Cell, end: End, delay: float) -> None:
+        """An attempt has failed; the next comes after the delay."""
+        self._retried.add(cell.id)
+        block_documents.learn_all(self._home)
+        if delay > 0:
+            at = to_datetime(now_us() + int(delay * 1e6))
+            self._runs[cell.id] = self._moved(self._runs[cell.id], AwaitingRetry(at, message=end.message))
+
+    def skipped(self, cell: Cell, why: str) -> None:
+        """The cell is passed over."""
+        self._runs[cell.id] = self._moved(self._runs[cell.id], Completed(name="Skipped", message=why))
 
     def ended(self, cell: Cell, end: End) -> None:
         """The cell has run."""
@@ -245,6 +325,7 @@ class CellRuns:
 
 _STATES: dict[How, Callable[[str | None], State[Any]]] = {
     "completed": lambda message: Completed(message=message),
+    "ended": lambda message: Completed(message=message),
     "failed": lambda message: Failed(message=message),
     "timed-out": lambda message: Failed(name="TimedOut", message=message),
     "crashed": lambda message: Crashed(message=message),
@@ -314,6 +395,10 @@ def _environment(execution: FlowExecution, document: Document) -> dict[str, str]
         "PREFECT_NB_HOME": str(execution.home.path),
         "JPY_SESSION_NAME": document.path,
     }
+    given = execution.parameters
+    for parameter in document.parameters or ():
+        if parameter.is_secret and type(given.get(parameter.name)) is str:
+            environment[secret_variable(parameter.name)] = given[parameter.name]
     # Of whoever started this process; the kernel's parent is this one, as the kernel is told when it starts.
     environment.pop("JPY_PARENT_PID", None)
     return environment
@@ -334,8 +419,7 @@ def _signature(parameters: list[NotebookParameter] | None) -> inspect.Signature:
 
 
 def _parameter(parameter: NotebookParameter) -> inspect.Parameter:
-    secret = (parameter.annotation or "").endswith("SecretStr")
-    kind = SecretText if secret else annotation_type(parameter.annotation)
+    kind = SecretText if parameter.is_secret else parameter.kind
     default: Any = inspect.Parameter.empty
     if parameter.default_source is not None:
         default = parameter.default if parameter.is_literal else SourceDefault(parameter.default_source)

@@ -15,7 +15,7 @@ from typing import Any
 from prefect_nb.engine import commands as c
 from prefect_nb.engine.task_run import is_going_on, is_over
 from prefect_nb.exceptions import Fenced, InvalidMove, RunCancelled
-from prefect_nb.execution import admission, blocking, key_waits, portal
+from prefect_nb.execution import admission, blocking, key_waits, portal, task_controls
 from prefect_nb.execution.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect_nb.execution.journeys import Journey, leaves_in_place
 from prefect_nb.execution.scope import Scope
@@ -123,11 +123,10 @@ class Pumped:
         kind = type(command)
         if kind is c.Record:
             if self.takes_turns and command.state.is_running() and not self._has_turn():
-                self.runner.start(partial(self._turn, command), _nothing_more, self.execution.ledger.log)
-                return _ELSEWHERE
+                return self._lined_up(command)
             if self.runner.remote and command.state.is_running() and self._sets_off(command):
                 return _ELSEWHERE
-            return self._recorded(command.state)
+            return self._begun(command.state)
         if kind is c.AwaitKey:
             return _ELSEWHERE if self._waits_for_key() else key_waits.if_stopped(self.execution)
         if kind is c.CallBody:
@@ -139,6 +138,22 @@ class Pumped:
             return _ELSEWHERE if self._elsewhere(command) else self._immediate(command)
         return self._at_once(command)
 
+    def _lined_up(self, running: c.Record | None) -> Any:
+        """In line for a thread, or the answer of somebody who would have the run end instead."""
+        place, execution = task_controls.Place(), self.execution
+
+        def leave_line() -> None:
+            ending = task_controls.wished(execution)
+            if ending is not None and place.taken():
+                self.advance(ending)
+
+        execution.waker = leave_line
+        ending = task_controls.wished(execution)
+        if ending is not None and place.taken():
+            return ending
+        self.runner.start(partial(self._turn, running, place), _nothing_more, execution.ledger.log)
+        return _ELSEWHERE
+
     def _sets_off(self, running: c.Record) -> bool:
         """Whether the call is on its way to a worker now; if it has been taken up, or is not to begin, it is not."""
         if self.journey is not None and self.journey.running is running:
@@ -146,9 +161,18 @@ class Pumped:
         self.journey = None
         if self.execution.stopped() is not None:
             return False
+        self.execution.waker = None  # of an earlier journey
         self.journey = Journey(self, running)
         self.journey.begin()
         return True
+
+    def _begun(self, state: State[Any]) -> Any:
+        """The state as recorded; where a call elsewhere was to begin, and is not to any more, the ending instead."""
+        if self.runner.remote and self.journey is None and state.is_running():
+            ending = task_controls.wished(self.execution)
+            if ending is not None:
+                return ending
+        return self._recorded(state)
 
     def _recorded(self, state: State[Any]) -> State[Any]:
         execution = self.execution
@@ -170,6 +194,7 @@ class Pumped:
                 self._look_again()
 
         scope.stoppers.add(wake)
+        execution.waker = wake
         if execution.home.keys.wait(key, execution, wake) and execution.stopped() is None:
             return True
         scope.stoppers.discard(wake)
@@ -179,7 +204,9 @@ class Pumped:
         stopped = key_waits.if_stopped(self.execution)
         if stopped is None and self.takes_turns:
             try:
-                self.runner.start(partial(self._turn, None), _nothing_more, self.execution.ledger.log)
+                answer = self._lined_up(None)
+                if answer is not _ELSEWHERE:
+                    self.advance(answer)
                 return
             except RuntimeError:  # no more threads: on this one then
                 pass
@@ -205,7 +232,7 @@ class Pumped:
             pending = [item for item, _ in execution.upstream() if isinstance(item, PrefectFuture) and not item.done()]
             if not pending:
                 return False
-            _Countdown(len(pending), lambda: self.advance(self._resolved())).watch(pending)
+            self._await(pending)
             return True
         if execution.stopped() is not None:
             return False
@@ -218,8 +245,28 @@ class Pumped:
         self._call()
         return True
 
+    def _await(self, pending: list[PrefectFuture[Any]]) -> None:
+        place, execution = task_controls.Place(), self.execution
+
+        def go_on() -> None:
+            if place.taken():
+                self.advance(self._resolved())
+
+        def end() -> None:
+            ending = task_controls.wished(execution)
+            if ending is not None and place.taken():
+                self.advance(ending)
+
+        execution.waker = end
+        _Countdown(len(pending), go_on).watch(pending)
+        if execution.wish is not None:
+            end()
+
     def _resolved(self) -> Any:
         execution = self.execution
+        ending = task_controls.wished(execution)
+        if ending is not None:
+            return ending
         needs_values = not self.runner.remote or execution.plan.cached or execution.task.task_run_name is not None
         stays = None if needs_values else partial(leaves_in_place, self.runner)
         return self.context.copy().run(execution.resolve_upstream, stays)
@@ -230,17 +277,20 @@ class Pumped:
         return self.execution.stopped()
 
     def _sleep(self, seconds: float) -> None:
-        scope = self.execution.scope
+        execution = self.execution
+        scope = execution.scope
         assert scope is not None
         once = _Once()
 
         def wake() -> None:
             scope.stoppers.discard(wake)
             if once.first():
-                self.advance(self.execution.stopped())
+                self.advance(task_controls.woken(execution))
 
         scope.stoppers.add(wake)
-        call_later(seconds, wake)
+        execution.waker = wake
+        self.turn_on = None  # the next turn is another one; a thread that wakes the run may have got this one's number
+        call_later(0.0 if execution.wish is not None else seconds, wake)
 
     def _wait_in_line(self) -> None:
         scope = self.execution.scope
@@ -248,7 +298,9 @@ class Pumped:
         once = _Once()
 
         def stop() -> None:
-            go_on(self.execution.stopped())
+            stopped = self.execution.stopped()
+            if stopped is not None:
+                go_on(stopped)
 
         def go_on(answer: Any) -> None:
             scope.stoppers.discard(stop)
@@ -260,8 +312,9 @@ class Pumped:
                 self.advance(answer)
 
         scope.stoppers.add(stop)
+        self.execution.waker = stop
         admission.elsewhere(self.execution, go_on)
-        if scope.stopping:
+        if scope.stopping or self.execution.wish is not None:
             stop()
 
     def _call(self) -> None:
@@ -270,15 +323,17 @@ class Pumped:
             # A copy: the attempt before may be still in its last step, in its own.
             portal.spawn(self._await_and_advance, self.context.copy())
 
-    def _turn(self, running: c.Command | None, _emit: Emit) -> c.Outcome:
+    def _turn(self, running: c.Command | None, place: task_controls.Place, _emit: Emit) -> c.Outcome:
         """On a thread of the pool: from Running to the end, or to where something has to be waited for."""
+        if not place.taken():
+            return c.Returned(None)
         # Not taken back at the end: after a delay the next turn may begin on another thread before this one is over. For
         # the same reason it gets a context of its own.
         self.turn_on = threading.get_ident()
         self.context.copy().run(self.advance, None, running)
         return c.Returned(None)
 
-    def _call_stoppably(self) -> c.Outcome:
+    def _call_stoppably(self) -> c.TaskOutcome:
         scope = self.execution.scope
         assert scope is not None
         try:

@@ -16,7 +16,7 @@ import msgspec
 
 from prefect_nb.engine.commands import Outcome, Stopped
 from prefect_nb.exceptions import RunCancelled, StorageFull, StoreUnavailable, TaskRunTimeoutError
-from prefect_nb.execution import attachment, block_documents, inputs, logs, replay
+from prefect_nb.execution import attachment, block_documents, inputs, logs, own_output, relays, replay
 from prefect_nb.execution.attempts import Around
 from prefect_nb.execution.calls import call_awaiting, call_blocking
 from prefect_nb.execution.clock import now_us
@@ -58,9 +58,7 @@ class _Emit:
 
     def show(self, text: str, level: int) -> None:
         """In place of this process's console."""
-        watched = replay._watched.get()
-        if watched is not None:
-            watched.text("stderr", text)
+        replay.overheard("stderr", text)
         self._emit(ConsoleLine(text, level))
 
 
@@ -88,6 +86,7 @@ def work_of(execution: RecordingTask, running: State[Any]) -> Work:
         tags=frozenset(execution.run.tags) - execution.task.tags,
         log_prints=execution.log_prints,
         replayed=execution.cache_key is not None and execution.home.settings.tasks_replay_output,
+        is_watched=own_output.is_taken(execution),
         may_refer=execution.plan.has_upstream,
         around=Around(execution),
         comes_home=execution.persist,
@@ -142,6 +141,7 @@ class RemoteCall:
             logs.install()
         tokens = self._enter(emit)
         seen = replay.Outputs(fields.run.name) if fields.replayed else None
+        relay = relays.Relay(say) if fields.is_watched else None
         try:
             with attachment.staying(fields.attachment, fields.home) as stay:
                 outcome = self._call()
@@ -149,6 +149,8 @@ class RemoteCall:
                 fields.around.end(outcome)
             return outcome if seen is None else seen.added_to(outcome)
         finally:
+            if relay is not None:
+                relay.close()
             if seen is not None:
                 seen.close()
             for variable, token in reversed(tokens):

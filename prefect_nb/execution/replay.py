@@ -1,7 +1,7 @@
 """What a cached task's body shows - prints, log lines, displays - kept beside its result, and shown again on a hit.
 
-While such a body runs, `sys.stdout` and `sys.stderr` pass everything on as usual and tell the run's `Outputs` of it, and
-so does IPython's display publisher. Who is told is in a context variable, so that bodies on several threads do not mix.
+While such a body runs, everything is shown as usual, and taps (`execution.taps`) tell the run's `Outputs` of it. Who is
+told is in a context variable, so that bodies on several threads do not mix.
 Threads that a body starts by itself have a context of their own and are not heard, nor is what is written to file
 descriptors directly. What a nested task shows belongs to the outer one as well.
 
@@ -15,7 +15,6 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,10 @@ from msgspec.structs import replace
 
 from prefect_nb.engine.commands import Outcome, Returned
 from prefect_nb.exceptions import MissingResult, ResultCorrupt, SerializationError, StorageFull, StoreUnavailable
+from prefect_nb.execution import taps
 from prefect_nb.execution.clock import now_us
+from prefect_nb.execution.context import TaskRunContext, current_task
+from prefect_nb.execution.taps import shell_here
 from prefect_nb.interfaces import LogLine, ResultStore
 from prefect_nb.model.redaction import redact_texts
 from prefect_nb.model.runs import ResultReference
@@ -71,14 +73,14 @@ class Outputs:
         self._truncated = False
         self._lock = threading.Lock()
         self._token: Token[Outputs | None] | None = _watched.set(self)
-        _taps.open()
+        taps.listen(_replay)
 
     def close(self) -> None:
         """The body is over."""
         if self._token is not None:
             _watched.reset(self._token)
             self._token = None
-            _taps.close()
+            taps.leave(_replay)
 
     def text(self, kind: str, text: str) -> None:
         """Something was written to a stream."""
@@ -187,14 +189,23 @@ def show_again(execution: RecordingTask, reference: ResultReference) -> None:
         logger.debug("The output of a cached result cannot be shown: %s", error)
         return
     run, at = execution.run, moment(shown.at_us)
+    inside: Any = TaskRunContext(execution)
+    token = current_task.set(inside)  # it is the run's own output, as if its body had shown it now
+    try:
+        _show_all(shown, at)
+    finally:
+        current_task.reset(token)
+    whose = f" ({reference.source})" if reference.source is not None else ""
+    text = f"The output of task run {shown.by!r}{whose} of {at} was shown again; what it logged is in its own log."
+    execution.ledger.log(LogLine(now_us(), logging.INFO, "prefect.task_runs", text, run.flow_run_id, run.id))
+
+
+def _show_all(shown: Shown, at: str) -> None:
     sys.stdout.write(_mark(f"cached output of {shown.by} ({at})"))
     for item in shown.items:
         _show(item)
     if shown.truncated:
         sys.stdout.write(_mark(f"cached output of {shown.by} was cut off after {LIMIT_BYTES // 1024**2} MiB"))
-    whose = f" ({reference.source})" if reference.source is not None else ""
-    text = f"The output of task run {shown.by!r}{whose} of {at} was shown again; what it logged is in its own log."
-    execution.ledger.log(LogLine(now_us(), logging.INFO, "prefect.task_runs", text, run.flow_run_id, run.id))
 
 
 def moment(us: int) -> str:
@@ -204,7 +215,7 @@ def moment(us: int) -> str:
 
 
 def _mark(words: str) -> str:
-    coloured = _shell() is not None or sys.stdout.isatty()
+    coloured = shell_here() is not None or sys.stdout.isatty()
     return f"{_DIM.format(words) if coloured else words}\n"
 
 
@@ -213,106 +224,38 @@ def _show(item: tuple[Any, ...]) -> None:
     if kind != "display":
         (sys.stderr if kind == "stderr" else sys.stdout).write(content)
         return
-    shell = _shell()
+    shell = shell_here()
     if shell is not None:
         shell.display_pub.publish(data=content, metadata=rest[0])
     elif "text/plain" in content:
         sys.stdout.write(f"{content['text/plain']}\n")
 
 
-def _shell() -> Any:
-    ipython = sys.modules.get("IPython")
-    return ipython.get_ipython() if ipython is not None else None
+class _Replay:
+    """Tells the outputs that belong to the code that shows something."""
 
-
-class _Tap:
-    """A stream that passes on what is written to it, and tells the outputs that listen."""
-
-    def __init__(self, stream: Any, kind: str) -> None:
-        self._stream = stream
-        self._kind = kind
-
-    def write(self, text: str) -> Any:
-        written = self._stream.write(text)
+    def text(self, kind: str, text: str) -> bool:
         outputs = _watched.get()
         if outputs is not None:
-            outputs.text(self._kind, text)
-        return written
+            outputs.text(kind, text)
+        return False
 
-    def writelines(self, lines: Any) -> None:
-        for line in lines:
-            self.write(line)
-
-    def __iter__(self) -> Any:
-        return iter(self._stream)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-class _Taps:
-    """The taps of this process: there while any body is listened to."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._listening = 0
-        self._undo: list[Callable[[], None]] = []
-
-    def open(self) -> None:
-        with self._lock:
-            self._listening += 1
-            if self._listening == 1:
-                self._undo = [_tap_stream("stdout"), _tap_stream("stderr")]
-                shell = _shell()
-                if shell is not None:
-                    self._undo.append(_tap_displays(shell.display_pub))
-
-    def close(self) -> None:
-        with self._lock:
-            self._listening -= 1
-            if self._listening == 0:
-                for undo in self._undo:
-                    undo()
-                self._undo = []
-
-
-def _tap_stream(kind: str) -> Callable[[], None]:
-    stream = getattr(sys, kind)
-    if stream is None or isinstance(stream, _Tap):
-        return lambda: None
-    tap = _Tap(stream, kind)
-    setattr(sys, kind, tap)
-
-    def undo() -> None:
-        if getattr(sys, kind) is tap:  # somebody else may have put their own there meanwhile
-            setattr(sys, kind, stream)
-
-    return undo
-
-
-def _tap_displays(publisher: Any) -> Callable[[], None]:
-    publish, clear_output = publisher.publish, publisher.clear_output
-
-    def tapped_publish(data: Any, metadata: Any = None, *args: Any, **options: Any) -> Any:
+    def display(self, data: Any, metadata: Any, options: dict[str, Any]) -> None:
         outputs = _watched.get()
         if outputs is not None:
             place = (options.get("transient") or {}).get("display_id")
             outputs.display(data, metadata, place, bool(options.get("update")))
-        return publish(data, metadata, *args, **options)
 
-    def tapped_clear(*args: Any, **options: Any) -> Any:
+    def clear(self, wait: bool) -> bool:  # noqa: ARG002 - IPython's
         outputs = _watched.get()
         if outputs is not None:
             outputs.clear()
-        return clear_output(*args, **options)
-
-    publisher.publish, publisher.clear_output = tapped_publish, tapped_clear
-
-    def undo() -> None:
-        if publisher.__dict__.get("publish") is tapped_publish:
-            del publisher.publish, publisher.clear_output
-
-    return undo
+        return False
 
 
-_taps = _Taps()
+_replay = _Replay()
+
+
+def overheard(kind: str, text: str) -> None:
+    """What would have been written to a stream here, and goes elsewhere, is part of what is shown again."""
+    _replay.text(kind, text)

@@ -16,6 +16,7 @@ from prefect_nb.model.runs import TaskRun
 from prefect_nb.model.states import State
 
 if TYPE_CHECKING:
+    from prefect_nb.exceptions import StopFlow
     from prefect_nb.execution.again import Again
     from prefect_nb.execution.futures import PrefectFuture
     from prefect_nb.interfaces import Request, Runner
@@ -39,6 +40,13 @@ class Scope:
     Raises:
         RecursionError: 64 flow runs enclose one another already.
     """
+
+    entered_us = 0
+    """Since when this process executes it: what was requested before is not meant for this attempt."""
+    pauses = 0
+    """How many pauses this attempt has come to."""
+    wanted: Request | None = None
+    """To be paused or suspended, as somebody asked from outside; not carried out yet."""
 
     def __init__(
         self,
@@ -69,8 +77,11 @@ class Scope:
         """The flow's parameters, for cache policies that read them."""
         self.stop_reason: str | None = None
         self.stopped_by_keyboard = False
+        self.early: StopFlow | None = None
+        """`flow.stop` was called: the flow run ends well, before its code does."""
         self.lock = threading.RLock()
         self.futures: set[PrefectFuture[Any]] = set()
+        self.direct: set[Any] = set()  # task runs that were called, and not submitted
         self.previous: dict[tuple[str, str], TaskRun] = {}
         """On a resume: this flow run's task runs from before, by task key and dynamic key."""
         self.finished_flows: dict[tuple[str, str], State[Any]] = {}
@@ -79,8 +90,6 @@ class Scope:
         """On a retry or repair: what may not be taken over from before."""
         self.path: KnownPath | None = None
         """On a resume of a durable run: what its code called before."""
-        self.pauses = 0
-        """How many pauses this attempt has come to."""
         self.on_linger: Callable[[], None] | None = None
         """Says of the flow run that it has not ended although it was to."""
         self.on_wish: Callable[[Request], None] | None = None
@@ -159,6 +168,7 @@ class Scope:
             self._counters.clear()
             self.pauses = 0
         self.path = None
+        self.early = None
 
     def position(self, parent: TaskRun | None, task_key: str) -> str:
         """The dynamic key of the next call of a task: how many came before, under the same parent.
@@ -176,13 +186,20 @@ class Scope:
 
         def position(parent: TaskRun | None, task_key: str) -> str:
             if parent is None:
-                self.__dict__.pop("position", None)
-                if self.on_wish is not None:
-                    self.on_wish(request)
+                wanted = self.take_wish()
+                if wanted is not None and self.on_wish is not None:
+                    self.on_wish(wanted)
             return Scope.position(self, parent, task_key)
 
+        self.wanted = request
         # In place of the method, so that task runs nobody wants to hold up need not look.
         self.position = position  # type: ignore[method-assign]
+
+    def take_wish(self) -> Request | None:
+        """The wish that has not been carried out yet, for the caller to do so, or to drop it."""
+        self.__dict__.pop("position", None)
+        request, self.wanted = self.wanted, None
+        return request
 
     def track(self, value: Any, task_run_id: UUID) -> None:
         """Remember which task run a value came from."""

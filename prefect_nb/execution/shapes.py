@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
-from prefect_nb.engine.commands import Stopped
-from prefect_nb.engine.task_run import TaskPlan
+from prefect_nb.engine.commands import Ending
+from prefect_nb.engine.task_run import Steps, TaskPlan
 from prefect_nb.execution.keys import KeyTable
 from prefect_nb.execution.ledger import Ledger
 from prefect_nb.execution.limits import Limits
@@ -129,13 +130,28 @@ class RecordingTask(TaskShell, Protocol):
     parent: TaskRun | None
     wait_for: Any
     dynamic_key: str
+    steps: Steps
+    future: Any
+    wish: Any
+    """What somebody wishes of it: `task_controls.Wish`."""
+    waker: Callable[[], Any] | None
+    body_on: int | None
 
     def templated_name(self) -> str:
         """The run's name by the task's `task_run_name`."""
         ...
 
-    def stopped(self) -> Stopped | None:
-        """An outcome, if the flow run is being cancelled."""
+    @property
+    def has_returned(self) -> bool:
+        """Whether the body was called and came to its end."""
+        ...
+
+    def stopped(self) -> Ending | None:
+        """An outcome, if the run is to end."""
+        ...
+
+    def abandon(self, state: State[Any]) -> None:
+        """End the run in this state although its body may still be running."""
         ...
 
     def expires_us(self) -> int | None:

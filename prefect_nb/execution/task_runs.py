@@ -13,13 +13,14 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from prefect_nb.engine import commands as c
-from prefect_nb.engine.task_run import Steps, TaskPlan, describe, task_run
+from prefect_nb.engine.task_run import Steps, TaskPlan, task_run
 from prefect_nb.exceptions import Fenced, InvalidMove, RunCancelled, TaskRunTimeoutError
 from prefect_nb.execution import (
     admission,
     attempts,
     caching,
     delays,
+    failures,
     hooks,
     inputs,
     keeping,
@@ -29,6 +30,9 @@ from prefect_nb.execution import (
     logs,
     portal,
     replay,
+    stopping,
+    taken_up,
+    task_controls,
     transactions,
 )
 from prefect_nb.execution.calls import call_awaiting, call_blocking
@@ -70,6 +74,7 @@ class TaskExecution:
         "abandoned",
         "alone",
         "args",
+        "body_on",
         "body_thread",
         "cache_key",
         "dynamic_key",
@@ -102,7 +107,16 @@ class TaskExecution:
         "task",
         "transaction",
         "wait_for",
+        "waker",
+        "wish",
     )  # fmt: skip
+
+    body_thread: int | None
+    body_on: int | None
+    """The thread that is calling the body right now."""
+    wish: task_controls.Wish | None
+    waker: Callable[[], Any] | None
+    """How whoever waits for something on behalf of the run is woken; when that is over, it does nothing."""
 
     def __init__(
         self,
@@ -141,7 +155,7 @@ class TaskExecution:
         self.key_parts: list[Part] | None = None
         self.key_held: str | None = None
         self.alone = False
-        self.body_thread: int | None = None
+        self.body_thread = self.body_on = self.wish = self.waker = None
         self.held_around = keys.held.get()
         self.transaction: attempts.AttemptTransaction | None = None
         self.note: str | None = None
@@ -163,20 +177,7 @@ class TaskExecution:
             logs.install()
         self.dynamic_key = scope.position(self.parent, task.task_key) if scope is not None else str(self.id)
         if scope is not None and scope.previous:
-            self._take_up(scope)
-
-    def _take_up(self, scope: Scope) -> None:
-        """On a resume: be the run that made this call before."""
-        found = scope.previous.pop((self.task.task_key, self.dynamic_key), None)
-        if scope.path is not None and self.parent is None:
-            scope.path.called(self, found)
-        if found is None and scope.again is not None:
-            found = scope.again.unfinished_run(scope, self.task.task_key, self.dynamic_key)
-        if found is not None:
-            self.id, self.run = found.id, found
-            if self.task.retries and found.state_type is StateType.CRASHED:
-                self.plan = delays.plan_after_crash(self)
-                self.steps = task_run(self.plan)
+            taken_up.be_the_run_before(self, scope)
 
     # Answers
 
@@ -191,11 +192,11 @@ class TaskExecution:
                 return key_waits.block(self)
             case c.AwaitUpstream():
                 for item, _ in self.upstream():
-                    if isinstance(item, PrefectFuture):
-                        item.wait()
-                return self.resolve_upstream()
+                    if isinstance(item, PrefectFuture) and not item.done():
+                        task_controls.wait_for(self, item)
+                return task_controls.wished(self) or self.resolve_upstream()
             case c.Sleep(seconds):
-                return self.sleep(seconds)
+                return delays.sleep(self, seconds)
             case c.Admit(wait=True):
                 return admission.by_waiting(self)
         return self.answer_at_once(command)
@@ -213,17 +214,15 @@ class TaskExecution:
             case c.AwaitKey():
                 return await key_waits.wait(self)
             case c.AwaitUpstream():
-                import asyncio
-
                 for item, _ in self.upstream():
                     if isinstance(item, PrefectFuture) and not item.done():
-                        await asyncio.to_thread(item.wait)
-                return self.resolve_upstream()
+                        await task_controls.unless_wished(self, task_controls.ended(item))
+                return task_controls.wished(self) or self.resolve_upstream()
             case c.Sleep(seconds):
                 import asyncio
 
-                await asyncio.sleep(seconds)
-                return self.stopped()
+                await task_controls.unless_wished(self, asyncio.sleep(seconds))
+                return task_controls.woken(self)
             case c.Admit(wait=True):
                 return await admission.by_awaiting(self)
             case c.Fire(kind, state):
@@ -343,14 +342,7 @@ class TaskExecution:
         """On a resume: the completed state of this very run from before, if its result was kept and is whole."""
         if self.run.events == 0 or self.state is not None or self.run.result is None:
             return None
-        if self.run.state_type is not StateType.COMPLETED or not self.home.results.check(self.run.result):
-            return None
-        if self.scope is not None and self.scope.again is not None and not self.scope.again.may_reuse(self):
-            return None
-        state = self.run.state
-        state.data = KeptResult(self.run.result, self.home.results)
-        self.state = state
-        return state
+        return taken_up.reusable_state(self)
 
     def rename_if_waiting(self) -> None:
         """Give the run its templated name once the parameters are known."""
@@ -386,17 +378,18 @@ class TaskExecution:
 
     # The body
 
-    def stopped(self) -> c.Stopped | None:
-        """An outcome, if the flow run is being cancelled."""
+    def stopped(self) -> c.Ending | None:
+        """An outcome, if the flow run is being cancelled, or somebody wishes the task run to end."""
         if self.scope is not None and self.scope.stopping:
             return c.Stopped(None, self.scope.reason)
-        return None
+        return None if self.wish is None else task_controls.ending(self.wish)
 
-    def call_here(self) -> c.Outcome:
+    def call_here(self) -> c.TaskOutcome:
         """Call the sync body on this thread."""
         stopped = self.stopped()
         if stopped is not None:
             return stopped
+        outcome: c.TaskOutcome | None = None
         fn = self.task.whole
         args, kwargs = self.args or self.task.signature.call_args(self.parameters)
         token = current_task.set(TaskRunContext(self))
@@ -405,7 +398,16 @@ class TaskExecution:
         seen = replay.watch(self) if self.cache_key is not None else None
         held = keys.enter(self, self.key_held) if self.key_held is not None else None
         try:
-            outcome = call_blocking(lambda: fn(*args, **kwargs), self.task.timeout_seconds, self.timed_out)
+            self.body_on = threading.get_ident()
+            outcome = self.stopped() or call_blocking(
+                lambda: fn(*args, **kwargs), self.task.timeout_seconds, self.timed_out
+            )
+            self.body_on = None
+            if self.wish is not None:
+                task_controls.landed(self)
+        except task_controls.TaskStopped as late:  # between the body and here
+            self.body_on = None
+            outcome = outcome or c.Stopped(late)
         finally:
             if held is not None:
                 keys.leave(self, held)
@@ -421,8 +423,9 @@ class TaskExecution:
             self.transaction = None
         return outcome
 
-    async def await_here(self) -> c.Outcome:
+    async def await_here(self) -> c.TaskOutcome:
         """Await the async body on this loop."""
+        body = task_controls.AwaitedBody(self)
         stopped = self.stopped()
         if stopped is not None:
             return stopped
@@ -434,8 +437,9 @@ class TaskExecution:
         seen = replay.watch(self) if self.cache_key is not None else None
         held = keys.enter(self, self.key_held) if self.key_held is not None else None
         try:
-            outcome = await call_awaiting(lambda: fn(*args, **kwargs), self.task.timeout_seconds, self.timed_out)
+            outcome: c.TaskOutcome = await call_awaiting(lambda: fn(*args, **kwargs), self.task.timeout_seconds, self.timed_out)
         finally:
+            body.ended()
             if held is not None:
                 keys.leave(self, held)
             if seen is not None:
@@ -474,7 +478,7 @@ class TaskExecution:
         """Whether the body was called and came to its end, rather than its kept result taken."""
         return self.returned is not _NOT_SET
 
-    def settle_items(self, items: Items) -> c.Outcome:
+    def settle_items(self, items: Items) -> c.TaskOutcome:
         """What came out of it."""
         return self.settle(items.outcome)
 
@@ -482,8 +486,10 @@ class TaskExecution:
         if self.scope is not None:
             self.scope.track(item, self.id)
 
-    def settle(self, outcome: c.Outcome) -> c.Outcome:
+    def settle(self, outcome: c.TaskOutcome) -> c.TaskOutcome:
         """What came out of the body, seen with what is known of the run: note the value or what must be raised."""
+        if self.wish is not None:
+            outcome = task_controls.settled(self, outcome)
         if type(outcome) is replay.ReturnedShowing:
             self.outputs = outcome.shown
             outcome = c.Returned(outcome.value)
@@ -491,33 +497,21 @@ class TaskExecution:
             self.returned = outcome.value
             return outcome
         if type(outcome) is c.Raised or type(outcome) is c.TimedOut:
-            self._tell_of_failure(outcome.error)
+            failures.note(self, outcome.error)
         elif type(outcome) is c.Interrupted:
             self.fatal = outcome.error
-            if self.scope is not None and self.scope.stopping:
-                return c.Stopped(outcome.error, self.scope.reason)
+            return stopping.of_task(self.scope, outcome)
         elif type(outcome) is c.Stopped and outcome.error is not None:
             self.fatal = outcome.error
+            if isinstance(outcome.error, task_controls.TaskStopped):
+                return c.Stopped(outcome.error, "The task run that called it was stopped.")
             if self.scope is not None:
                 return c.Stopped(outcome.error, self.scope.reason)
         return outcome
 
-    def _tell_of_failure(self, error: Exception) -> None:
-        attempt, retries = self.run.run_count, self.plan.retries
-        with logs.sent_to(self.ledger.log):
-            logger = logs.task_run_logger(self.run, self.task)
-            if attempt <= retries:
-                logger.info("Attempt %d of %d failed: %s", attempt, retries + 1, describe(error))
-            else:
-                logger.error("Task run failed with exception: %s", describe(error), exc_info=error)
-
     def timed_out(self) -> Exception:
         """The exception that stands for a timeout."""
         return TaskRunTimeoutError(f"Task run exceeded timeout of {self.task.timeout_seconds} second(s)")
-
-    def sleep(self, seconds: float) -> c.Stopped | None:
-        """Wait before the next attempt; a cancel ends the wait."""
-        return delays.sleep(self, seconds)
 
     # The transaction
 
@@ -570,6 +564,8 @@ class TaskExecution:
             if self.scope is not None:
                 self.scope.futures.discard(self.future)
             self.future._set_final(state)
+        elif self.scope is not None:
+            self.scope.direct.discard(self)
 
     def outcome(self, return_state: bool) -> Any:
         """What a direct call hands back: the value, or the state; raises what the body raised.
@@ -580,7 +576,7 @@ class TaskExecution:
         assert state is not None
         if self.fatal is not None:
             raise self.fatal
-        if state.is_cancelled() and self.stopped() is not None:
+        if state.is_cancelled() and self.scope is not None and self.scope.stopping:
             raise RunCancelled(state.message or "Run cancelled.")
         if return_state:
             return state

@@ -15,7 +15,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from prefect_nb.exceptions import ParameterTypeError
-from prefect_nb.execution import generated, inputs, loading, resuming, secrets
+from prefect_nb.execution import generated, inputs, loading, resuming, secrets, stopping
 from prefect_nb.execution.again import Again
 from prefect_nb.execution.context import FlowRunContext, current_flow, visualizing
 from prefect_nb.execution.definitions import (
@@ -176,10 +176,8 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
             wait_for: futures or states that must have completed first.
         """
         parameters = self.signature.bind(args, kwargs)
-        if visualizing.get() is not None:
-            from prefect_nb.execution.visualizing import track
-
-            return track(self.name, (parameters, wait_for), None, "flow", self.isasync)
+        if (drawing := visualizing.get()) is not None:
+            return drawing.called(self, parameters, wait_for, "call")
         return self.start(parameters, return_state=return_state, wait_for=wait_for)
 
     def visualize(self, *args: P.args, **kwargs: P.kwargs) -> FlowGraph:
@@ -422,7 +420,8 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
 
         The notebook is read now, and every run executes what was read. Its parameters are those that the cell tagged
         `parameters` assigns. It runs in a kernel of its own, in its own folder; each cell is a child run. The call
-        returns the path of the executed notebook: `runs/<notebook>-<run name>.ipynb` beside the source.
+        returns what the notebook gave to `return_`; without one, the path of the executed notebook:
+        `runs/<notebook>-<run name>.ipynb` beside the source.
 
         Args:
             path: the `.ipynb`, or a URL papermill can read; it is never modified.
@@ -542,3 +541,4 @@ def _make(options: dict[str, Any], fn: Callable[P, R]) -> Flow[P, R]:
 # Written `flow.from_source(...)` as often as `Flow.from_source(...)`.
 flow.from_source = Flow.from_source  # type: ignore[attr-defined]
 flow.from_notebook = Flow.from_notebook  # type: ignore[attr-defined]
+flow.stop = stopping.stop  # type: ignore[attr-defined]

@@ -24,6 +24,7 @@ from prefect_nb.interfaces.history import (
 )
 from prefect_nb.interfaces.metrics import MetricPoint, MetricStore, MetricSummary
 from prefect_nb.interfaces.objects import Artifact, ArtifactQuery, ObjectStore, Variable
+from prefect_nb.interfaces.outputs import Output, OutputStore, OutputSummary
 
 __all__ = [
     "Artifact",
@@ -43,6 +44,9 @@ __all__ = [
     "MetricSummary",
     "ObjectStore",
     "Observer",
+    "Output",
+    "OutputStore",
+    "OutputSummary",
     "Owner",
     "Problem",
     "Request",

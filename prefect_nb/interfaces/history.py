@@ -12,6 +12,7 @@ from prefect_nb.interfaces.inputs import InputStore
 from prefect_nb.interfaces.limits import LimitStore
 from prefect_nb.interfaces.metrics import MetricPoint, MetricStore
 from prefect_nb.interfaces.objects import ObjectStore
+from prefect_nb.interfaces.outputs import OutputStore
 from prefect_nb.model.events import Event
 from prefect_nb.model.fingerprint_parts import Part
 from prefect_nb.model.runs import FlowRun, ResultReference, Run, TaskRun
@@ -146,6 +147,11 @@ class Store(Protocol):
     @property
     def metrics(self) -> MetricStore:
         """Metrics over time."""
+        ...
+
+    @property
+    def outputs(self) -> OutputStore:
+        """What task runs printed and displayed."""
         ...
 
     @property
@@ -289,6 +295,10 @@ class Store(Protocol):
 
     def settle_request(self, id: int, outcome: str) -> None:
         """Note what became of a request."""
+        ...
+
+    def request_outcome(self, id: int) -> str | None:
+        """What became of a request; None while nobody has settled it."""
         ...
 
     def cache_entry(self, key: str) -> CacheEntry | None:

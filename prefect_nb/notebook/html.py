@@ -2,12 +2,12 @@
 
 GitHub, nbviewer, e-mail and an untrusted notebook strip scripts, style sheets, inline svg and most inline styles, so
 the HTML needs none of them: tables, `<details>`, glyph and word. (Charts of metrics are svg; the numbers beside them
-are not.) It never exceeds `LIMIT` bytes, whatever the run's
+are not. The graph of the tasks is an image beside the table that says the same.) It never exceeds `LIMIT` bytes, whatever the run's
 size, and every text of a user is cleaned and escaped.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 from uuid import UUID
@@ -16,12 +16,14 @@ from prefect_nb.interfaces import Artifact, LogLine
 from prefect_nb.model.runs import FlowRun, Snapshot, TaskRun
 from prefect_nb.model.states import GLYPHS, StateType
 from prefect_nb.notebook.escaping import LEFT, escape, safe_line, size, table_html
+from prefect_nb.notebook.html_outputs import printed_html, printed_lines
 from prefect_nb.notebook.html_reports import artifact_lines, artifacts_html, metric_lines, metrics_html
 from prefect_nb.notebook.picture import (
     ACTIVE,
     BROKEN,
     COLOURS,
     Count,
+    Picture,
     count_states,
     finished,
     group_name,
@@ -29,13 +31,15 @@ from prefect_nb.notebook.picture import (
     most_relevant,
     note,
 )
+from prefect_nb.notebook.view_graph import image_html
 from prefect_nb.service.metrics import Line
+from prefect_nb.service.run_outputs import Printed
 from prefect_nb.service.text import duration_text, elapsed, one_line, plain, plural
 
 R = TypeVar("R", bound=Snapshot)
 
-LIMIT = 20_000
-"""Bytes (UTF-8) the HTML never exceeds."""
+LIMIT = 16_000
+"""Bytes (UTF-8) the HTML never exceeds; with the plain text beside it, what is saved stays below 20 kB."""
 
 _FAILURES = 3
 _CHILDREN = 6
@@ -46,8 +50,10 @@ _ROWS = 200
 _LOG_LINES = 40
 _LOG_BYTES = 2_500
 _TEXT_ROWS = 40
-_METRIC_BYTES = 7_000
-_ARTIFACT_BYTES = 5_000
+_METRIC_BYTES = 6_000
+_ARTIFACT_BYTES = 4_000
+_PRINTED_BYTES = 5_000
+_GRAPH_BYTES = 5_000
 _JOIN = "\N{NO-BREAK SPACE}"
 
 
@@ -60,8 +66,11 @@ def run_html(
     logs: Sequence[LogLine] = (),
     metrics: Sequence[Line] = (),
     artifacts: Sequence[Artifact] = (),
+    remarks: Mapping[UUID, str] = {},
+    printed: Mapping[UUID, Printed] = {},
+    graph: str = "",
 ) -> str:
-    """The run as HTML of at most 20 kB.
+    """The run as HTML of at most 16 kB.
 
     Args:
         flow_run: the run pictured.
@@ -71,21 +80,26 @@ def run_html(
         logs: log lines to fold in; the newest are shown.
         metrics: what they reported.
         artifacts: what they made, oldest first.
+        remarks: what else is known of single task runs, by their id: where one failed, why it was computed.
+        printed: what task runs printed, by their id.
+        graph: the graph of the tasks, as HTML.
     """
-    head = _headline(flow_run, now_us) + _counts_line(flow_run, task_runs) + _failures(task_runs)
+    head = _headline(flow_run, now_us) + _counts_line(flow_run, task_runs) + _failures(task_runs, remarks) + graph
     head += _child_table(children, now_us)
     foot = _log_details(logs) + _origin(flow_run)
-    names = {run.id: run.name for run in (flow_run, *children, *task_runs)} if metrics else {}
+    names = {run.id: run.name for run in (flow_run, *children, *task_runs)} if metrics or printed else {}
     color = COLOURS[flow_run.state_type]
     opening = (
         '<div style="border:1px solid var(--jp-border-color2,#8888);'
         f'border-left:4px solid {color};padding:8px 12px;margin:4px 0;overflow-x:auto">'
     )
     room = LIMIT - size(opening) - size(head) - size(foot) - len("</div>")
+    said = printed_html(printed, names, min(_PRINTED_BYTES, room // 2))
+    room -= size(said)
     reports = metrics_html(metrics, names, min(_METRIC_BYTES, room // 2))
     reports += artifacts_html(artifacts, min(_ARTIFACT_BYTES, (room - size(reports)) // 2))
     owners = {child.id: child.name for child in children}
-    return f"{opening}{head}{_tasks(task_runs, owners, now_us, room - size(reports))}{reports}{foot}</div>"
+    return f"{opening}{head}{_tasks(task_runs, owners, now_us, room - size(reports), remarks)}{said}{reports}{foot}</div>"
 
 
 def run_text(
@@ -96,6 +110,8 @@ def run_text(
     children: Sequence[FlowRun] = (),
     metrics: Sequence[Line] = (),
     artifacts: Sequence[Artifact] = (),
+    remarks: Mapping[UUID, str] = {},
+    printed: Mapping[UUID, Printed] = {},
 ) -> str:
     """The run as a compact plain-text tree; arguments as for `run_html`."""
     counts = count_states(task_runs)
@@ -114,12 +130,19 @@ def run_text(
     owners = {child.id: child.name for child in children}
     for run in shown:
         attempts = f"{run.run_count} attempts" if run.run_count > 1 else ""
-        cells = (_text_state(run), _name(run, owners), elapsed(run, now_us), attempts, one_line(note(run), 160))
+        cells = (
+            _text_state(run),
+            _name(run, owners),
+            elapsed(run, now_us),
+            attempts,
+            one_line(note(run, remarks), 200),
+        )
         leaves.append("  ".join(filter(None, cells)))
     if len(shown) < len(task_runs):
         leaves.append(f"… {plural(len(task_runs) - len(shown), 'more task run')}")
     lines += [f"  {'└─' if last else '├─'} {leaf}" for leaf, last in _with_last(leaves)]
-    names = {run.id: run.name for run in (flow_run, *children, *task_runs)} if metrics else {}
+    names = {run.id: run.name for run in (flow_run, *children, *task_runs)} if metrics or printed else {}
+    lines += [f"  {text}" for text in printed_lines(printed, names)]
     lines += [f"  {text}" for text in (*metric_lines(metrics, names), *artifact_lines(artifacts))]
     return "\n".join(lines)
 
@@ -145,12 +168,44 @@ def mimebundle(
     }
 
 
+def mimebundle_of(picture: Picture, logs: Sequence[LogLine] = ()) -> dict[str, str]:
+    """A picture that knows its flow run, for any front end."""
+    assert picture.flow_run is not None
+    task_runs = picture.task_runs
+    html = run_html(
+        picture.flow_run,
+        task_runs,
+        now_us=picture.now_us,
+        children=picture.children,
+        logs=logs,
+        metrics=picture.metrics,
+        artifacts=picture.artifacts,
+        remarks=picture.remarks,
+        printed=picture.printed,
+        graph=image_html(picture, _GRAPH_BYTES),
+    )
+    text = run_text(
+        picture.flow_run,
+        task_runs,
+        now_us=picture.now_us,
+        children=picture.children,
+        metrics=picture.metrics,
+        artifacts=picture.artifacts,
+        remarks=picture.remarks,
+        printed=picture.printed,
+    )
+    return {"text/html": html, "text/plain": text}
+
+
 def placeholder(flow_run_id: UUID) -> dict[str, str]:
     """What stands there before anything is known of the run."""
     glyph = GLYPHS[StateType.PENDING]
     return {
-        "text/html": f"<p>{glyph} Starting flow run <code>{flow_run_id}</code></p>",
-        "text/plain": f"{glyph} Starting flow run {flow_run_id}",
+        "text/html": (
+            f"<p>{glyph} Starting flow run <code>{flow_run_id}</code> · <code>%runs {flow_run_id}</code> "
+            "shows at any time what became of it</p>"
+        ),
+        "text/plain": f"{glyph} Starting flow run {flow_run_id} (%runs {flow_run_id} shows what became of it)",
     }
 
 
@@ -203,10 +258,11 @@ def _counts_line(flow_run: FlowRun, task_runs: Sequence[TaskRun]) -> str:
     return f'<p style="margin:4px 0 0">{plural(total, "task run")}: {marked}{progress}</p>'
 
 
-def _failures(task_runs: Sequence[TaskRun]) -> str:
+def _failures(task_runs: Sequence[TaskRun], remarks: Mapping[UUID, str]) -> str:
     broken = sorted((run for run in task_runs if run.state_type in BROKEN), key=lambda run: run.end_us or run.state_us)
     shown = "".join(
         _paragraph(f'<strong>{_state(run)}: <span dir="auto">{safe_line(run.name)}</span></strong> ', note(run))
+        + (f'<pre style="margin:2px 0 0 1.3em">{safe_line(remarks[run.id], 200)}</pre>' if run.id in remarks else "")
         for run in broken[:_FAILURES]
     )
     more = len(broken) - _FAILURES
@@ -234,20 +290,22 @@ def _child_table(children: Sequence[FlowRun], now_us: int) -> str:
     return table_html(f"Child flow runs{more}", ("State", "Flow", "Run", "Duration"), rows)
 
 
-def _tasks(task_runs: Sequence[TaskRun], owners: dict[UUID, str], now_us: int, room: int) -> str:
+def _tasks(
+    task_runs: Sequence[TaskRun], owners: dict[UUID, str], now_us: int, room: int, remarks: Mapping[UUID, str]
+) -> str:
     """The table of task runs: whole when short; else a table of groups, and below it, folded, as many rows as fit."""
     if not task_runs:
         return ""
     columns = ("State", f"Task{_JOIN}run", "Attempts", "Duration", "Note")
     frame = size(table_html("Task runs (000,000 of 000,000)", columns, ""))
     if len(task_runs) <= _UNFOLDED:
-        rows = _fitting((_row(run, owners, now_us) for run in task_runs), room - frame)
+        rows = _fitting((_row(run, owners, now_us, remarks) for run in task_runs), room - frame)
         if len(rows) == len(task_runs):
             return table_html("Task runs", columns, "".join(rows))
     groups = _group_table(task_runs, room)
     folding = "<details><summary>Task runs one by one</summary></details>"
     room -= size(groups) + frame + len(folding)
-    rows = _fitting((_row(run, owners, now_us) for run in _select(task_runs, _ROWS)), room)
+    rows = _fitting((_row(run, owners, now_us, remarks) for run in _select(task_runs, _ROWS)), room)
     if not rows:
         return groups
     whole = len(rows) == len(task_runs)
@@ -266,8 +324,8 @@ def _fitting(rows: Iterable[str], room: int) -> list[str]:
     return fitting
 
 
-def _row(run: TaskRun, owners: dict[UUID, str], now_us: int) -> str:
-    text = safe_line(note(run), 120)
+def _row(run: TaskRun, owners: dict[UUID, str], now_us: int, remarks: Mapping[UUID, str]) -> str:
+    text = safe_line(note(run, remarks), 120)
     return (
         f'<tr><td{LEFT}>{_state(run)}</td><th scope="row"{LEFT}>{escape(_name(run, owners), 240)}</th>'
         f"<td>{run.run_count or ''}</td><td>{elapsed(run, now_us)}</td>"
@@ -327,4 +385,7 @@ def _log_details(logs: Sequence[LogLine]) -> str:
 def _origin(flow_run: FlowRun) -> str:
     started = f", started {moment(flow_run.start_us)}" if flow_run.start_us is not None else ""
     unfinished = "" if flow_run.is_final else " · a picture of an unfinished run"
-    return f'<p style="margin:6px 0 0"><small>Flow run <code>{flow_run.id}</code>{started}{unfinished}</small></p>'
+    return (
+        f'<p style="margin:6px 0 0"><small>Flow run <code>{flow_run.id}</code>{started}{unfinished} · '
+        f"<code>%runs {flow_run.id}</code> shows all there is</small></p>"
+    )

@@ -10,30 +10,24 @@ from uuid import UUID
 from prefect_nb.execution.clock import now_us
 from prefect_nb.execution.futures import PrefectFuture
 from prefect_nb.flows import Flow
-from prefect_nb.home import Home
 from prefect_nb.model.runs import FlowRun, TaskRun
 from prefect_nb.model.states import GLYPHS, State
-from prefect_nb.notebook.html import mimebundle
-from prefect_nb.service import artifacts, history, metrics, run_logs
+from prefect_nb.notebook import view_watch
 from prefect_nb.service.text import ago, elapsed, one_line
 from prefect_nb.tasks import Task
 
-_LOG_LINES = 40
 _COLUMNS = ("State", "Flow", "Run", "Started", "Took", "Id")
 
 
 def picture_of(run: FlowRun) -> dict[str, str]:
     """A flow run with everything below it, for any front end."""
-    Home.current().ledger.commit()
-    newest = Home.current().store.flow_run(run.id) or run
-    children = history.child_flow_runs(run.id)
-    task_runs = [task_run for one in (newest, *children) for task_run in history.all_task_runs(one.id)]
-    lines = list(run_logs.logs(newest))[-_LOG_LINES:]
-    reported = [line for group in metrics.series(newest).values() for line in group]
-    made = artifacts.of_runs([newest.id, *(child.id for child in children)])
-    return mimebundle(
-        newest, task_runs, now_us=now_us(), children=children, logs=lines, metrics=reported, artifacts=made
-    )
+    return view_watch.bundle_of_run(run)
+
+
+def show_run(run: FlowRun) -> None:
+    """Put a flow run under the cell: live while it goes on, wherever that is, and as a picture when it has ended."""
+    if run.is_final or not view_watch.watch(run):
+        show(picture_of(run))
 
 
 def table_of(runs: Sequence[FlowRun]) -> dict[str, str]:

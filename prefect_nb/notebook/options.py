@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import argparse
 import ast
-import re
 import shlex
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from IPython.core.error import UsageError
 
+from prefect_nb.model.durations import seconds_of
 from prefect_nb.service.text import did_you_mean, nearest
-
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|min|h|d)?")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 class Reference:
@@ -109,10 +106,10 @@ class Parser(argparse.ArgumentParser):
 
 def duration(text: str) -> float:
     """Seconds, from `30`, `30s`, `1.5h`, `250ms`."""
-    found = _DURATION.fullmatch(text.strip())
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write 30s, 10m or 1.5h")
-    return float(found[1]) * _SECONDS[found[2] or "s"]
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def count(text: str) -> int:

@@ -79,7 +79,7 @@ class PrefectNbEngine(Engine):  # type: ignore[misc]
             bar.close()
         if executed:
             _fill(nb, executed[0])
-        if not _papermill_sees_error(nb):
+        if not state.is_completed() and not _papermill_sees_error(nb):
             state.result()
         return nb
 

@@ -5,7 +5,7 @@ Everything here is pure. Text that comes from users passes `one_line` or `plain`
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from uuid import UUID
@@ -16,6 +16,8 @@ from prefect_nb.interfaces import Artifact
 from prefect_nb.model.runs import FlowRun, TaskRun
 from prefect_nb.model.states import TERMINAL_STATES, StateType
 from prefect_nb.service.metrics import Line
+from prefect_nb.service.run_outputs import Printed
+from prefect_nb.service.text import duration_text
 
 _S = StateType
 
@@ -59,21 +61,74 @@ Count = tuple[StateType, str, int]
 """Type, word and number of the runs in one state."""
 
 
+class GroupView(msgspec.Struct, frozen=True, kw_only=True):
+    """What is shown as one thing, at one moment: the runs of a task, a child flow run, or a cell."""
+
+    number: int
+    """Its place in the order of appearance."""
+    kind: str
+    """"task", "map" (a task with several runs), "cell" or "flow"."""
+    name: str
+    depth: int
+    """How many child flow runs it is inside of."""
+    task_key: str
+    total: int
+    ended: int
+    ran: int
+    """How many of those that ended had started."""
+    started_us: int | None
+    counts: Sequence[Count]
+    rows: Sequence[TaskRun]
+    """The most relevant of its runs."""
+    flow_run: FlowRun | None = None
+    stand_in: TaskRun | None = None
+    sources: tuple[int, ...] = ()
+    """Numbers of the groups that its arguments come from."""
+
+
+def silent(_task_run_id: UUID) -> str:
+    """Nothing is known of what task runs print."""
+    return ""
+
+
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
     """A flow run and everything under it, as far as it is known at one moment."""
 
     flow_run: FlowRun | None
-    task_runs: Sequence[TaskRun]
-    """In the order in which they first appeared, those of child flow runs too."""
+    every: Callable[[], Sequence[TaskRun]]
+    """All task runs in the order in which they first appeared, those of child flow runs too. Costs as much as there are."""
     children: Sequence[FlowRun] = ()
     counts: Sequence[Count] = ()
-    rows: Sequence[TaskRun] = ()
-    """The most relevant task runs."""
+    groups: Sequence[GroupView] = ()
+    """The most relevant groups, each below the child flow run it is in."""
+    more_groups: int = 0
+    structure: int = 0
+    """Changes when there is a new group, or a new edge between two."""
     metrics: Sequence[Line] = ()
     """What the runs reported over time, one line for each run and name."""
+    names: Mapping[UUID, str] = {}
+    """What the runs that reported are called."""
     artifacts: Sequence[Artifact] = ()
     """What the runs made, oldest first."""
+    usual_us: Mapping[str, int] = {}
+    """How long the runs of a task usually take, by task key; of the flow, by the empty one."""
+    remarks: Mapping[UUID, str] = {}
+    """What is known of single runs beyond their state: where it failed, why it was computed."""
+    printed: Mapping[UUID, Printed] = {}
+    """What task runs printed."""
+    saying: Callable[[UUID], str] = silent
+    """The newest line that a task run has printed."""
     now_us: int
+
+    @property
+    def task_runs(self) -> Sequence[TaskRun]:
+        """All task runs; see `every`."""
+        return self.every()
+
+    @property
+    def total(self) -> int:
+        """How many task runs there are."""
+        return sum(number for _, _, number in self.counts)
 
 
 def count_states(task_runs: Iterable[TaskRun]) -> list[Count]:
@@ -81,15 +136,65 @@ def count_states(task_runs: Iterable[TaskRun]) -> list[Count]:
     return in_order(Counter((run.state_type, run.state_name) for run in task_runs))
 
 
-def in_order(numbers: Counter[tuple[StateType, str]]) -> list[Count]:
+def in_order(numbers: Mapping[tuple[StateType, str], int]) -> list[Count]:
     """Counts by type and word as a list, what needs attention first."""
     counts = [(type_, word, number) for (type_, word), number in numbers.items() if number > 0]
     return sorted(counts, key=lambda count: (_ORDER[count[0]], -count[2], count[1]))
 
 
+def group_state(group: GroupView) -> tuple[StateType, str]:
+    """What a group as a whole is in: what runs comes first, then what waits, then what broke."""
+    if group.flow_run is not None:
+        return group.flow_run.state_type, group.flow_run.state_name
+    if group.stand_in is not None:
+        return group.stand_in.state_type, group.stand_in.state_name
+    if not group.counts:
+        return _S.PENDING, "Pending"
+    if len(group.counts) == 1:
+        return group.counts[0][:2]
+    types = {type_ for type_, _, _ in group.counts}
+    for type_ in (_S.RUNNING, _S.CANCELLING, _S.PAUSED):
+        if type_ in types:
+            return type_, type_.capitalize()
+    if group.ended < group.total:
+        return (_S.RUNNING, "Running") if group.ended else group.counts[0][:2]
+    worst = next(type_ for type_ in (_S.FAILED, _S.CRASHED, _S.CANCELLED, _S.COMPLETED) if type_ in types)
+    return worst, worst.capitalize()
+
+
 def finished(counts: Iterable[Count]) -> int:
     """How many of the counted runs have ended."""
     return sum(number for type_, _, number in counts if type_ in TERMINAL_STATES)
+
+
+def left_us(group: GroupView, usual_us: int | None, now_us: int) -> int | None:
+    """How long a group still needs, from its own pace or else from past runs; None when nobody knows."""
+    open_runs = group.total - group.ended
+    if group.kind not in ("task", "map") or not open_runs:
+        return None
+    if group.total > 1 and group.ran >= 3 and group.started_us is not None:
+        return max(0, now_us - group.started_us) * open_runs // group.ran
+    if usual_us is None:
+        return None
+    if group.total > 1:
+        running = sum(number for type_, _, number in group.counts if type_ in ACTIVE)
+        return usual_us * open_runs // max(1, running)
+    return run_left_us(group.rows[0], usual_us, now_us)
+
+
+def run_left_us(run: TaskRun, usual_us: int | None, now_us: int) -> int | None:
+    """How long a running task run still needs, from past runs."""
+    if usual_us is None or run.state_type is not _S.RUNNING:
+        return None
+    return max(0, usual_us - (now_us - run.state_us))
+
+
+def left_text(us: int | None) -> str:
+    """`~12 s left`; nothing where that is unknown or less than a second."""
+    if us is None or us < 1_000_000:
+        return ""
+    seconds = round(us / 1_000_000)
+    return f"~{seconds} s left" if seconds < 100 else f"~{duration_text(us)} left"
 
 
 def most_relevant(first: Sequence[UUID], second: Sequence[UUID], others: Iterable[UUID], limit: int) -> list[UUID]:
@@ -106,7 +211,7 @@ def moment(us: int) -> str:
 _RAISED = "Task run encountered an exception "
 
 
-def note(run: TaskRun) -> str:
+def note(run: TaskRun, remarks: Mapping[UUID, str] = {}) -> str:
     """What there is to say about a task run beyond its state: its message, where a reused result came from, ..."""
     parts = []
     if run.state_message:
@@ -116,6 +221,8 @@ def note(run: TaskRun) -> str:
         parts.append(f"result of task run {str(run.result.source)[:18]} reused")
     if run.result_note:
         parts.append(f"result not kept: {run.result_note[:2000]}")
+    if run.id in remarks:
+        parts.append(remarks[run.id])
     return "; ".join(parts)
 
 

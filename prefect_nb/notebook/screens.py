@@ -6,29 +6,28 @@ A screen is drawn on by one thread at a time; the view sees to that.
 import functools
 import logging
 import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
-import msgspec
-
-from prefect_nb.model.runs import TaskRun
-from prefect_nb.model.states import GLYPHS, StateType
-from prefect_nb.notebook.charts import HEIGHT, WIDTH, Chart, artifact_rows, charts
-from prefect_nb.notebook.html import mimebundle
-from prefect_nb.notebook.picture import BROKEN, COLOURS, Picture, finished, note
-from prefect_nb.service.text import elapsed, one_line
+from prefect_nb.interfaces import LogLine
+from prefect_nb.notebook.commands import honour_subshell
+from prefect_nb.notebook.html import mimebundle_of
+from prefect_nb.notebook.picture import Picture
+from prefect_nb.notebook.view_messages import Handler, answer
+from prefect_nb.notebook.view_payload import PayloadWriter
 
 logger = logging.getLogger("prefect_nb.notebook")
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _STATIC = Path(__file__).parent / "static"
-_PALETTE = {type_.value: (GLYPHS[type_], COLOURS[type_]) for type_ in StateType}
+_PARTS = ("dom.js", "table.js", "details.js", "graph.js", "reports.js", "panel.js")
+"""The panel's script, a file a part of it: front ends take it as one text."""
 
-_CHARTS, _LINES, _POINTS = 12, 8, 2_000
-"""Charts, lines a chart and points in all that the widget gets."""
-
-_ARTIFACTS = 20
+KEPT = 8
+"""Panels of runs that have ended which stay open."""
 
 Bundle = dict[str, Any]
 
@@ -46,6 +45,8 @@ class Panel(Protocol):
 
     data: bytes
     model_id: str
+    handlers: Mapping[str, Handler]
+    """The commands of this panel, by name."""
 
     def close(self) -> None:
         """Close its comm; front ends drop their half."""
@@ -62,6 +63,10 @@ class Screen(Protocol):
         """Take the place where everything will be drawn."""
         ...
 
+    def listen(self, handlers: Mapping[str, Handler]) -> None:
+        """Have these answer what a person asks of the screen."""
+        ...
+
     def prepare(self) -> None:
         """Do slow work ahead of the first `draw` (imports); may be called from another thread."""
         ...
@@ -70,8 +75,8 @@ class Screen(Protocol):
         """Show the run as it is now."""
         ...
 
-    def end(self, bundle: Bundle) -> None:
-        """Leave this behind for good, and nothing else."""
+    def end(self, bundle: Bundle, picture: Picture) -> None:
+        """Leave this bundle behind for good; the picture is the same for who can show it otherwise."""
         ...
 
 
@@ -83,13 +88,16 @@ class TerminalScreen:
     def begin(self, bundle: Bundle) -> None:
         """Nothing."""
 
+    def listen(self, handlers: Mapping[str, Handler]) -> None:
+        """Nothing."""
+
     def prepare(self) -> None:
         """Nothing."""
 
     def draw(self, picture: Picture) -> None:
         """Nothing."""
 
-    def end(self, bundle: Bundle) -> None:
+    def end(self, bundle: Bundle, picture: Picture) -> None:  # noqa: ARG002
         """Print the text."""
         sys.stdout.write(bundle["text/plain"] + "\n")
 
@@ -97,28 +105,49 @@ class TerminalScreen:
 class NotebookScreen:
     """One output of a cell, replaced under one display id.
 
+    What is displayed, and so what may get saved at any moment, is HTML that needs nothing. The live panel moves into it
+    in the page. A saved widget would be a dead one: a notebook whose kernel is gone would show an error in its place.
+
     Args:
         widgets: whether somebody sits at a front end that may understand widgets. Otherwise, or when the widget
             cannot be made or fed, HTML is replaced every two seconds.
         show: displays a bundle and gives its handle; by default IPython's `display`.
-        open_panel: makes the widget with its first data.
+        open_panel: makes the widget with its first data, for a place in the page.
+        viewed: display the widget as such, for front ends that know of no widget that they do not display (VS Code).
     """
 
     def __init__(
         self,
         widgets: bool,
         show: Callable[[Bundle], Handle] | None = None,
-        open_panel: Callable[[bytes], Panel] | None = None,
+        open_panel: Callable[[bytes, str], Panel] | None = None,
+        viewed: bool = False,
     ) -> None:
         self.period = 0.1 if widgets else 2.0
         self._widgets = widgets
+        self._viewed = viewed
+        self._place = uuid4().hex if widgets and not viewed else ""
         self._show = show or _display
         self._open_panel = open_panel or make_panel
         self._handle: Handle | None = None
         self._panel: Panel | None = None
+        self._writer = PayloadWriter()
+        self._handlers: Mapping[str, Handler] = {}
+
+    @property
+    def has_widgets(self) -> bool:
+        """Whether it draws as a widget."""
+        return self._widgets
+
+    def listen(self, handlers: Mapping[str, Handler]) -> None:
+        """Have these answer the panel."""
+        self._handlers = handlers
 
     def begin(self, bundle: Bundle) -> None:
         """Display the bundle; everything later replaces it."""
+        if self._place:
+            html = f'<div data-pnb-place="{self._place}">{bundle["text/html"]}</div>'
+            bundle = {**bundle, "text/html": html}
         self._handle = self._show(bundle)
 
     def prepare(self) -> None:
@@ -139,18 +168,30 @@ class NotebookScreen:
                 self._give_up_widgets(error)
         self._replace(bundle_of(picture))
 
-    def end(self, bundle: Bundle) -> None:
-        """Replace whatever is there by this bundle, then close the widget: a saved widget would be a dead one."""
+    def end(self, bundle: Bundle, picture: Picture) -> None:
+        """Replace whatever is there by this bundle.
+
+        The panel stays for a while, for a page that was loaded again and knows nothing of the replacement.
+        """
         try:
             self._replace(bundle)
         finally:
-            self._close_panel()
+            panel, self._panel = self._panel, None
+            if panel is not None:
+                if picture.flow_run is not None:
+                    panel.data = self._writer.write(picture)
+                _kept.append(panel)
+                while len(_kept) > KEPT:
+                    _close(_kept.popleft())
 
     def _feed(self, picture: Picture) -> None:
         if self._panel is not None:
-            self._panel.data = payload(picture)
+            self._panel.data = self._writer.write(picture)
             return
-        self._panel = self._open_panel(payload(picture))
+        self._panel = self._open_panel(self._writer.write(picture), self._place)
+        self._panel.handlers = self._handlers
+        if not self._viewed:
+            return
         view = {"version_major": 2, "version_minor": 1, "model_id": self._panel.model_id}
         self._replace({**bundle_of(picture), WIDGET: view})
 
@@ -169,88 +210,39 @@ class NotebookScreen:
     def _close_panel(self) -> None:
         panel, self._panel = self._panel, None
         if panel is not None:
-            try:
-                panel.close()
-            except Exception as error:
-                logger.debug("The live view's widget could not be closed: %s", error, exc_info=error)
+            _close(panel)
 
 
-def bundle_of(picture: Picture) -> Bundle:
+_kept: deque[Panel] = deque()
+
+
+def _close(panel: Panel) -> None:
+    try:
+        panel.close()
+    except Exception as error:
+        logger.debug("The live view's widget could not be closed: %s", error, exc_info=error)
+
+
+def bundle_of(picture: Picture, logs: Sequence[LogLine] = ()) -> Bundle:
     """The picture as static HTML and text; it must know its flow run."""
     assert picture.flow_run is not None
-    return {
-        **mimebundle(
-            picture.flow_run,
-            picture.task_runs,
-            now_us=picture.now_us,
-            children=picture.children,
-            metrics=picture.metrics,
-            artifacts=picture.artifacts,
-        )
-    }
+    return {**mimebundle_of(picture, logs)}
 
 
-def payload(picture: Picture) -> bytes:
-    """The picture as the compact JSON the widget draws: texts ready to be shown, cleaned."""
-    flow_run = picture.flow_run
-    assert flow_run is not None
-    total = len(picture.task_runs)
-    done = finished(picture.counts)
-    broken = sum(number for type_, _, number in picture.counts if type_ in BROKEN)
-    counted = f"{done:,} of {total:,} task runs done" + (f", {broken:,} failed" if broken else "")
-    return msgspec.json.encode(
-        {
-            "palette": _PALETTE,
-            "state": (flow_run.state_type.value, one_line(flow_run.state_name, 40)),
-            "flow": one_line(flow_run.flow_name),
-            "run": one_line(flow_run.name),
-            "took": elapsed(flow_run, picture.now_us),
-            "message": one_line(flow_run.state_message or "", 500),
-            "done": done,
-            "total": total,
-            "counted": counted,
-            "counts": [
-                (type_.value, f"{number:,} {one_line(word, 40)}") for type_, word, number in picture.counts[:12]
-            ],
-            "caption": counted if len(picture.rows) == total else f"{counted}; {len(picture.rows):,} shown",
-            "rows": [_row(run, picture.now_us) for run in picture.rows],
-            "metrics": _metrics(picture),
-            "chart": (WIDTH, HEIGHT),
-            "artifacts": artifact_rows(picture.artifacts, _ARTIFACTS),
-        }
-    )
-
-
-def _metrics(picture: Picture) -> list[Chart]:
-    if not picture.metrics:
-        return []
-    flow_run = picture.flow_run
-    runs = (*picture.task_runs, *picture.children, *([flow_run] if flow_run is not None else []))
-    names = {run.id: run.name for run in runs}
-    return charts(picture.metrics, names, _CHARTS, _LINES, _POINTS)
-
-
-def _row(run: TaskRun, now_us: int) -> tuple[str, ...]:
-    attempts = str(run.run_count) if run.run_count else ""
-    return (
-        run.id.hex,
-        run.state_type.value,
-        one_line(run.state_name, 40),
-        one_line(run.name),
-        attempts,
-        elapsed(run, now_us),
-        one_line(note(run), 200),
-    )
-
-
-def make_panel(data: bytes) -> Panel:
-    """The widget, open, with its first data.
+def make_panel(data: bytes, place: str = "") -> Panel:
+    """The widget, open, with its first data, for a place in the page.
 
     Raises:
         ImportError: anywidget is not installed.
     """
-    panel: Panel = panel_class()(data=data)
+    panel: Panel = panel_class()(data=data, place=place)
+    honour_subshell(getattr(panel, "comm", None))
     return panel
+
+
+def script() -> str:
+    """The panel's ES module."""
+    return "\n".join((_STATIC / part).read_text(encoding="utf-8") for part in _PARTS)
 
 
 @functools.cache
@@ -262,9 +254,20 @@ def panel_class() -> Any:
     class RunPanel(anywidget.AnyWidget):
         """A flow run, live. One trait holds the whole picture, so a second or late view is right by construction."""
 
-        _esm = _STATIC / "view.js"
-        _css = _STATIC / "view.css"
+        _esm = script()
+        _css = (_STATIC / "view.css").read_text(encoding="utf-8")
         data = traitlets.Bytes().tag(sync=True)
+        place = traitlets.Unicode().tag(sync=True)
+
+        def __init__(self, **traits: Any) -> None:
+            super().__init__(**traits)
+            self.handlers: Mapping[str, Handler] = {}
+            self.on_msg(self._asked)
+
+        def _asked(self, _panel: Any, content: Any, _buffers: Any) -> None:
+            answered = answer(content, self.handlers)
+            if answered is not None:
+                self.send(answered)
 
         def close(self) -> None:
             """Close the comms of the panel and of the layout that came with it."""

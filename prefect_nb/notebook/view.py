@@ -1,160 +1,56 @@
 """The live view under a cell: it shows a flow run while it runs, and folds into a static picture at the end.
 
 It learns of the run only what has been committed, on the ledger's writer thread, where it does no more than remember
-the newest snapshots. A ticker thread of its own draws at most ten times a second; the latest snapshot wins.
+the newest snapshots. A ticker thread of its own counts them and draws, at most ten times a second and never more than
+three hundredths of the time; the latest snapshot wins.
 """
 
 import contextvars
 import logging
+import os
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from prefect_nb.interfaces import Artifact, Entry, MetricPoint
-from prefect_nb.model.runs import FlowRun, TaskRun
-from prefect_nb.model.states import StateType
+from msgspec.structs import replace
+
+from prefect_nb.execution.own_output import Capture
+from prefect_nb.interfaces import Artifact, Entry, LogLine, MetricPoint
 from prefect_nb.notebook.html import placeholder
-from prefect_nb.notebook.picture import ACTIVE, BROKEN, Picture, in_order, most_relevant
+from prefect_nb.notebook.picture import Picture
 from prefect_nb.notebook.screens import Bundle, NotebookScreen, Screen, TerminalScreen, bundle_of
+from prefect_nb.notebook.view_board import Board
+from prefect_nb.notebook.view_facts import Facts, NoFacts
+from prefect_nb.notebook.view_messages import Answer, Message
 from prefect_nb.service import artifacts as artifact_service
-from prefect_nb.service.metrics import Series
+from prefect_nb.service.run_outputs import Printed
 
 logger = logging.getLogger("prefect_nb.notebook")
 
 QUIET = 0.5
 """Seconds a run may take before anything but one line is shown."""
 
-ROWS = 200
-"""Task runs the live panel lists at most."""
-
 _CLOCK_TICK = 1.0
 """Seconds after which durations are drawn anew when nothing else has changed."""
 
-_LINES = 100
-"""Lines of metrics drawn at most."""
+_SHARE = 30
+"""A drawing that took a second of the processor is followed by none for so many seconds: a view costs 3 % at most."""
 
-_POINTS = 400
-"""Points of a line before it is fitted to a chart."""
+_SLOWEST = 2.0
+"""Seconds between two drawings at most, if there is anything new."""
+
+_OPEN = 20
+"""Groups that can be open at once."""
+
+_CHILDREN = 20
+"""Child flow runs whose log lines are kept with the run's own at the end."""
 
 _STRAGGLER = 1.0
 """Seconds to wait at the end for the last commit to be published."""
-
-
-class Board:
-    """The newest snapshots of one flow run and of everything under it. Safe to use from several threads."""
-
-    def __init__(self, flow_run_id: UUID) -> None:
-        self.flow_run_id = flow_run_id
-        self.version = 0
-        """Grows with every change."""
-        self.settled = threading.Event()
-        """Set while the flow run has ended, or is paused: nothing more is to come for now."""
-        self._lock = threading.Lock()
-        self._flow_runs: dict[UUID, FlowRun] = {}
-        self._task_runs: dict[UUID, TaskRun] = {}
-        self._counts: Counter[tuple[StateType, str]] = Counter()
-        # Ids by what matters, each in the order of the last change; kept up to date so that drawing need not sort.
-        self._active: dict[UUID, None] = {}
-        self._broken: dict[UUID, None] = {}
-        self._others: dict[UUID, None] = {}
-        # Of any flow run: that one is ours may become known only after its first metric.
-        self._series: dict[tuple[str, UUID | None], Series] = {}
-        self._artifacts: Sequence[Artifact] = ()
-
-    def absorb(self, entries: Sequence[Entry]) -> None:
-        """Remember the snapshots that belong here."""
-        with self._lock:
-            for entry in entries:
-                run = entry.run
-                if isinstance(run, TaskRun):
-                    if run.flow_run_id == self.flow_run_id or run.flow_run_id in self._flow_runs:
-                        self._put(run)
-                elif self._is_ours(run):
-                    self._flow_runs[run.id] = run
-                    self.version += 1
-                    if run.id == self.flow_run_id:
-                        self._settle(run)
-
-    def measure(self, points: Sequence[MetricPoint]) -> None:
-        """Take in metrics."""
-        with self._lock:
-            for point in points:
-                key = (point.name, point.run_id)
-                series = self._series.get(key)
-                if series is None:
-                    series = self._series[key] = Series()
-                series.add(point)
-            if any(self._has(point.flow_run_id) for point in points):
-                self.version += 1
-
-    def put_artifacts(self, artifacts: Sequence[Artifact]) -> None:
-        """Take these for the artifacts that there are."""
-        with self._lock:
-            if list(artifacts) != list(self._artifacts):
-                self._artifacts = artifacts
-                self.version += 1
-
-    @property
-    def flow_run_ids(self) -> list[UUID]:
-        """The flow run and those under it."""
-        with self._lock:
-            return [self.flow_run_id, *(id for id in self._flow_runs if id != self.flow_run_id)]
-
-    def picture(self, now_us: int) -> Picture:
-        """Everything as it is now."""
-        with self._lock:
-            runs = self._task_runs
-            if len(runs) <= ROWS:
-                rows = list(runs.values())
-            else:
-                active, broken = list(self._active), list(reversed(self._broken))
-                rows = [runs[id] for id in most_relevant(active, broken, reversed(self._others), ROWS)]
-            return Picture(
-                flow_run=self._flow_runs.get(self.flow_run_id),
-                task_runs=list(runs.values()),
-                children=[run for run in self._flow_runs.values() if run.id != self.flow_run_id],
-                counts=in_order(self._counts),
-                rows=rows,
-                metrics=[
-                    series.line(_POINTS)
-                    for series in self._series.values()
-                    if series.newest is not None and self._has(series.newest.flow_run_id)
-                ][:_LINES],
-                artifacts=self._artifacts,
-                now_us=now_us,
-            )
-
-    def _has(self, flow_run_id: UUID | None) -> bool:
-        return flow_run_id == self.flow_run_id or flow_run_id in self._flow_runs
-
-    def _is_ours(self, run: FlowRun) -> bool:
-        root = self.flow_run_id
-        return root in (run.id, run.root_flow_run_id) or run.parent_flow_run_id in self._flow_runs
-
-    def _settle(self, run: FlowRun) -> None:
-        if run.is_final or run.state_type is StateType.PAUSED:
-            self.settled.set()
-        else:
-            self.settled.clear()
-
-    def _put(self, run: TaskRun) -> None:
-        previous = self._task_runs.get(run.id)
-        if previous is not None:
-            self._counts[previous.state_type, previous.state_name] -= 1
-            self._place_of(previous.state_type).pop(run.id, None)
-        self._counts[run.state_type, run.state_name] += 1
-        self._place_of(run.state_type)[run.id] = None
-        self._task_runs[run.id] = run
-        self.version += 1
-
-    def _place_of(self, type_: StateType) -> dict[UUID, None]:
-        if type_ in ACTIVE:
-            return self._active
-        return self._broken if type_ in BROKEN else self._others
 
 
 class LiveView:
@@ -169,6 +65,7 @@ class LiveView:
         clock: seconds, monotonic.
         now_us: microseconds since the epoch, UTC.
         artifacts: finds the artifacts of flow runs.
+        facts: looks up what the history knows beside the run; None for nothing.
     """
 
     def __init__(
@@ -178,12 +75,16 @@ class LiveView:
         clock: Callable[[], float] = time.monotonic,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         artifacts: Callable[[Sequence[UUID]], Sequence[Artifact]] = lambda _: (),
+        facts: Facts | None = None,
     ) -> None:
         self.board = Board(flow_run_id)
         self._screen: Screen = screen or NotebookScreen(widgets=True)
         self._clock = clock
         self._now_us = now_us
         self._artifacts = artifacts
+        self._facts = facts or NoFacts()
+        self._known = 0
+        self._costs: deque[float] = deque(maxlen=3)
         self._looked = float("-inf")
         self._stop = threading.Event()
         self._drawing = threading.Lock()
@@ -191,6 +92,15 @@ class LiveView:
         self._due = 0.0
         self._drawn = float("-inf")
         self._drawn_version = -1
+        self.has_failed = False
+        """Whether it could not be drawn."""
+        self.capture: Capture | None = None
+        """What takes the output of the run's tasks, for their rows."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether somebody sits in front of it."""
+        return isinstance(self._screen, NotebookScreen) and self._screen.has_widgets
 
     def committed(self, entries: Sequence[Entry]) -> None:
         """Remember what was committed; returns at once."""
@@ -207,6 +117,7 @@ class LiveView:
             ticking: draw from a thread; otherwise the caller calls `tick`.
         """
         self._due = self._clock() + QUIET
+        self._screen.listen({"rows": self._show_rows})
         try:
             self._screen.begin(self._bundle())
         except Exception as error:
@@ -219,24 +130,26 @@ class LiveView:
     def tick(self) -> None:
         """Draw if it is time and there is something new."""
         with self._drawing:
-            now = self._clock()
+            now, began = self._clock(), time.thread_time()
             if now >= max(self._due, self._looked + _CLOCK_TICK) and not self._stop.is_set():
                 self._looked = now
-                self._look_for_artifacts()
-            version = self.board.version
+                self._look()
+            version = self.board.version + self._known + (self.capture.version if self.capture is not None else 0)
             unchanged = version == self._drawn_version and now < self._drawn + _CLOCK_TICK
             if self._stop.is_set() or now < self._due or unchanged:
                 return
-            picture = self.board.picture(self._now_us())
+            picture = self._picture()
             if picture.flow_run is None:
                 return
             try:
                 self._screen.draw(picture)
             except Exception as error:
                 self._fall_silent(error)
+            if self._drawn_version >= 0:  # the first drawing does what no other has to
+                self._costs.append(time.thread_time() - began)
             self._drawn = now
             self._drawn_version = version
-            self._due = now + self._screen.period
+            self._due = now + max(self._screen.period, min(_SLOWEST, min(self._costs, default=0) * _SHARE))
 
     def finish(self) -> None:
         """Replace the view by the static picture of the run as committed, for good. Call it however the run ended.
@@ -249,9 +162,9 @@ class LiveView:
             if self._over:
                 return
             self._over = True
-            self._look_for_artifacts()
+            self._look()
             try:
-                self._screen.end(self._bundle())
+                self._screen.end(self._bundle(whole=True), self._picture())
             except Exception as error:
                 self._fall_silent(error)
 
@@ -266,9 +179,41 @@ class LiveView:
             self.tick()
             wait = max(self._due - self._clock(), 0.1)
 
-    def _bundle(self) -> Bundle:
+    def _bundle(self, whole: bool = False) -> Bundle:
+        picture = self._picture()
+        if picture.flow_run is None:
+            return {**placeholder(self.board.flow_run_id)}
+        if not whole:
+            return bundle_of(picture)
+        return bundle_of(replace(picture, printed=self._printed()), self._last_lines())
+
+    def _picture(self) -> Picture:
         picture = self.board.picture(self._now_us())
-        return bundle_of(picture) if picture.flow_run is not None else {**placeholder(self.board.flow_run_id)}
+        saying = self.capture.newest_line if self.capture is not None else picture.saying
+        return replace(picture, usual_us=self._facts.usual_us, remarks=self._facts.remarks, saying=saying)
+
+    def _look(self) -> None:
+        self._look_for_artifacts()
+        try:
+            self._known += self._facts.look(self._picture())
+        except Exception as error:
+            logger.debug("The history of flow run %s could not be read: %s", self.board.flow_run_id, error)
+
+    def _last_lines(self) -> Sequence[LogLine]:
+        try:
+            return self._facts.last_lines(self.board.flow_run_ids[:_CHILDREN])
+        except Exception as error:
+            logger.debug("The log of flow run %s could not be read: %s", self.board.flow_run_id, error)
+            return ()
+
+    def _printed(self) -> Mapping[UUID, Printed]:
+        if self.capture is not None and self.capture.gave_back:
+            return {}  # it is in the cell
+        try:
+            return self._facts.printed(self.board.flow_run_ids[:_CHILDREN])
+        except Exception as error:
+            logger.debug("The output of flow run %s could not be read: %s", self.board.flow_run_id, error)
+            return {}
 
     def _look_for_artifacts(self) -> None:
         try:
@@ -276,8 +221,14 @@ class LiveView:
         except Exception as error:
             logger.debug("The artifacts of flow run %s could not be read: %s", self.board.flow_run_id, error)
 
+    def _show_rows(self, message: Message) -> Answer:
+        """The panel's command `rows`: these groups are open, show more of them."""
+        self.board.want([int(number) for number in message.get("groups", [])][:_OPEN])
+        return {"ok": True}
+
     def _fall_silent(self, error: Exception) -> None:
         logger.debug("The live view of flow run %s failed: %s", self.board.flow_run_id, error, exc_info=error)
+        self.has_failed = True
         self._stop.set()
 
 
@@ -288,9 +239,9 @@ def make_view(flow_run_id: UUID) -> LiveView | None:
         return None
     kernel = getattr(shell, "kernel", None)
     if kernel is None:
-        return LiveView(flow_run_id, TerminalScreen(), artifacts=artifact_service.of_runs)
-    screen = NotebookScreen(widgets=_somebody_is_there(kernel))
-    return LiveView(flow_run_id, screen, artifacts=artifact_service.of_runs)
+        return LiveView(flow_run_id, TerminalScreen(), artifacts=artifact_service.of_runs, facts=Facts())
+    screen = NotebookScreen(widgets=_somebody_is_there(kernel), viewed="VSCODE_PID" in os.environ)
+    return LiveView(flow_run_id, screen, artifacts=artifact_service.of_runs, facts=Facts())
 
 
 def _shell() -> Any:

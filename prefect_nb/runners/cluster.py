@@ -162,9 +162,15 @@ class ClusterRunner:
         self._hands.close(wait)
         self._let_go()
 
+    def stop(self, work: Work) -> None:
+        """Stop this work, as `kill` stops every one. Returns at once."""
+        self._kill([flight for flight in list(self._flights.values()) if flight.work is work])
+
     def kill(self) -> None:
         """Stop every work: what has not begun will not, what runs is interrupted. Returns at once."""
-        flights = list(self._flights.values())
+        self._kill(list(self._flights.values()))
+
+    def _kill(self, flights: list[Flight]) -> None:
         for flight in flights:
             flight.stopped = True
         if flights:

@@ -45,6 +45,10 @@ class ProcessRunner:
         # One thread per process sends it work and hears it out.
         self._threads = ThreadRunner(self.max_workers, thread_name="prefect_nb-process")
         self._workers = _Workers()
+        self._lock = threading.Lock()
+        self._carried: dict[int, _Worker] = {}
+        """Which process is at which work, by the work's `id`."""
+        self._unwanted: dict[int, Work] = {}
         weakref.finalize(self, self._workers.close)
 
     def start(self, work: Work, done: Callable[[Outcome], None], emit: Emit) -> None:
@@ -64,19 +68,52 @@ class ProcessRunner:
         """Kill every process. Work that ran there ends as `Interrupted`; work in line goes to new ones."""
         self._workers.kill()
 
+    def stop(self, work: Work) -> None:
+        """Kill the process that is at this work; or, while it is in line, do not begin it. It ends as `Interrupted`."""
+        with self._lock:
+            worker = self._carried.get(id(work))
+            if worker is None:
+                self._unwanted[id(work)] = work
+            else:
+                worker.kill()
+
     def _carry(self, work: Work, emit: Emit) -> Outcome:
+        if self._is_unwanted(work):
+            return _not_begun()
         try:
             data = pickle_work(work)
         except SerializationError as error:
             return Raised(error)
         worker = self._workers.take()
+        with self._lock:
+            self._carried[id(work)] = worker
+        if self._is_unwanted(work):
+            self._put_down(work)
+            self._workers.put_back(worker)
+            return _not_begun()
         try:
             outcome = worker.call(data, emit)
         except (EOFError, OSError):
+            self._put_down(work)
             message = f"The worker process died ({self._workers.bury(worker)}) while it ran this call."
             return Interrupted(CrashedRun(message), message)
+        self._put_down(work)
         self._workers.put_back(worker)
         return unpickle_outcome(outcome)
+
+    def _is_unwanted(self, work: Work) -> bool:
+        with self._lock:
+            return self._unwanted.pop(id(work), None) is not None
+
+    def _put_down(self, work: Work) -> None:
+        """From here on the process is not at this work any more, and is not killed for it."""
+        with self._lock:
+            self._carried.pop(id(work), None)
+
+
+def _not_begun() -> Outcome:
+    message = "The call was not wanted any more before it began."
+    return Interrupted(CrashedRun(message), message)
 
 
 class _Workers:

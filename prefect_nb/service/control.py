@@ -15,7 +15,8 @@ from prefect_nb.flows import Flow
 from prefect_nb.home import Home
 from prefect_nb.model.parameters import parse_cli_parameters
 from prefect_nb.model.runs import FlowRun
-from prefect_nb.model.states import Cancelled
+from prefect_nb.model.states import Cancelled, StateType
+from prefect_nb.service import parked
 from prefect_nb.service import pausing as waits
 from prefect_nb.service.flow_code import flow_of
 from prefect_nb.service.history import settled_home
@@ -155,18 +156,31 @@ def _checked(home: Home, run: FlowRun, run_input: dict[str, Any] | None) -> Any:
 
 
 def resume(
-    run: FlowRun, force: bool = False, watch: Watch = nullcontext, run_input: dict[str, Any] | None = None
+    run: FlowRun,
+    force: bool = False,
+    watch: Watch = nullcontext,
+    run_input: dict[str, Any] | None = None,
+    *,
+    from_cell: str | None = None,
+    restart: bool = False,
+    tell: parked.Tell = lambda _: None,
 ) -> Finished:
     """Go on with a suspended, crashed or failed flow run here: what its tasks kept is not computed again.
+
+    A notebook run goes on from the cell that failed: in its own kernel if that was kept, else in a new one with the
+    variables that were kept; else from the top.
 
     Args:
         run: the flow run.
         force: take it over although its process lives; that process can write nothing more of it.
         watch: shows the progress.
         run_input: the answer that a suspended run waits for.
+        from_cell: of a notebook run, where to go on: a cell's number, counted from 1 among those executed, or its id.
+        restart: run the notebook from the top, in a new kernel.
+        tell: is told how a notebook run goes on, a sentence at a time, before it does.
 
     Raises:
-        NotResumable: it completed, is still running, or its code cannot be found.
+        NotResumable: it completed, is still running, its code cannot be found, or it cannot go on from that cell.
         RecoveryLimit: it crashed too often without getting further; it is Failed now.
         ObjectNotFound, ScriptError, MissingFlowError, NotebookError: its code is gone, broken, or another one now.
         Fenced: a third process has taken it over.
@@ -182,7 +196,17 @@ def resume(
         outcome = flow.resume(run.id, run_input=run_input, return_state=True, force=force)
         return asyncio.run(outcome) if inspect.iscoroutine(outcome) else outcome
 
-    return execute(flow_of(run), start, watch)
+    flow = flow_of(run)
+    plan = parked.continue_in(flow, now, from_cell=from_cell, restart=restart, tell=tell) if _may_go_on(now, force) else None
+    try:
+        return execute(flow, start, watch)
+    finally:
+        parked.let_go(flow, plan)
+
+
+def _may_go_on(run: FlowRun, force: bool) -> bool:
+    """Whether resuming the run is not going to be refused for its state."""
+    return run.state_type is not StateType.COMPLETED and (run.is_final or force)
 
 
 def _reload(home: Home, run: FlowRun) -> FlowRun:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from prefect_nb.bodies import parking
 from prefect_nb.exceptions import PrefectException, StoreDamaged
 from prefect_nb.home import Home
 from prefect_nb.interfaces import Problem, RunQuery
@@ -68,6 +69,7 @@ def examine(mend: bool = False, remote: bool = False) -> Report:
         return report
     report.findings += _permissions(path, mend)
     report.findings += _leftovers(path, mend)
+    report.findings += _stray_kernels(path)
     try:
         home = Home.current()
         # First of all: whatever else is looked at reads the rows.
@@ -137,6 +139,15 @@ def _is_stale(file: Path) -> bool:
         return time.time() - file.lstat().st_mtime > _STALE_SECONDS
     except OSError:
         return False
+
+
+def _stray_kernels(path: Path) -> Iterator[Finding]:
+    """Kept kernels that nobody sees to. They are ended; what is left of others is removed on the way."""
+    for parked in parking.parked_kernels(path):
+        if parking.is_stray(parked):
+            parking.end(path, parked)
+            problem = f"the kernel kept for {one_line(parked.run_name)} was stuck, and nobody saw to it (process {parked.kernel_pid})"
+            yield Finding(Problem(problem, str(path), "Nothing: it was ended."), mended=True)
 
 
 def _dead_owners(home: Home) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ NAMED_STATES: dict[str, StateType] = {
     "NotReady": StateType.PENDING,
     "Retrying": StateType.RUNNING,
     "Cached": StateType.COMPLETED,
+    "Skipped": StateType.COMPLETED,
     "TimedOut": StateType.FAILED,
     "RecoveryLimit": StateType.FAILED,
     "Suspended": StateType.PAUSED,

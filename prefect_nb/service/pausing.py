@@ -248,6 +248,8 @@ def request(
     if run.state.is_paused():
         raise RuntimeError(f"Flow run cannot be {verb}: it is {run.state_name} already.")
     if kind == "suspend":
+        if run.kind == "notebook":
+            raise RuntimeError("Flow run cannot be suspended: a notebook's kernel holds its variables; pause the run.")
         _refuse_sub_flow(Home.current(), run)
     key = key or f"asked-{now_us()}"
     keyset = _form(verb, key, wait_for_input, run.id)[1]

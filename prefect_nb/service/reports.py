@@ -2,6 +2,7 @@
 
 import math
 
+from prefect_nb.execution.notebook_returns import KIND
 from prefect_nb.interfaces import MetricSummary
 from prefect_nb.model.runs import FlowRun
 from prefect_nb.service import artifacts, metrics
@@ -24,7 +25,7 @@ def metrics_text(run: FlowRun) -> str | None:
 
 def artifacts_text(run: FlowRun) -> str | None:
     """A line for each artifact of the run; None if there is none."""
-    found = artifacts.of_runs([run.id])
+    found = [one for one in artifacts.of_runs([run.id]) if (one.metadata or {}).get("kind") != KIND]
     lines = [
         f"{one_line(one.key or str(one.id), 60)} ({one_line(one.type or 'data', 20)}): {artifacts.summary(one, 80)}"
         for one in found[:_LINES]

@@ -31,8 +31,8 @@ from prefect_nb.execution.context import tags as tagged
 from prefect_nb.execution.loading import load_flow
 from prefect_nb.execution.secrets import LARGEST
 from prefect_nb.flows import Flow
+from prefect_nb.model.cli_values import parse_parameters
 from prefect_nb.model.codec import DEEPEST, is_deeper
-from prefect_nb.model.parameters import parse_cli_parameters
 from prefect_nb.model.runs import FlowRun
 from prefect_nb.service import history
 from prefect_nb.service.progress import Progress, following, observing
@@ -50,6 +50,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     output_path: str | Path | None = None
     """Where the executed notebook goes; a URL, or a path in a folder that is there."""
     kernel_name: str | None = None
+    keep_kernel: bool | None = None
+    """Whether a notebook's kernel is kept when a cell fails, to go on in; None: as the settings say."""
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -70,6 +72,8 @@ class Finished(msgspec.Struct, frozen=True):
     """State name -> number of the notebook's cells."""
     tasks: dict[str, int]
     """State name -> number of the task runs, those of child flow runs included."""
+    state: Any = None
+    """The final state as the run left it in this process, its value at hand; None where it raised."""
 
 
 Watch = Callable[[Progress], AbstractContextManager[Any]]
@@ -98,16 +102,21 @@ def prepare(
         ConfigurationError: options that do not fit the target.
     """
     options = options or RunOptions()
-    _check_name(options.name)
-    flow = _notebook_flow(target, options) if target.endswith(".ipynb") else _python_flow(target, options)
+    flow = loaded(target, options)
     try:
-        given = {**(parameters or {}), **parse_cli_parameters(texts, flow.signature.hints())}
+        given = {**(parameters or {}), **parse_parameters(texts, flow.signature.hints())}
     except ValueError as error:
         raise ParameterBindError(f"{error} Parameters are given as -p name=value.") from None
     _check_extent(given)
     bound = flow.signature.bind_names(given)
     flow.validate_parameters(bound)
     return Prepared(flow, bound, options)
+
+
+def loaded(target: str, options: RunOptions) -> Flow[..., Any]:
+    """The flow of a target, with these options. Raises as `prepare`, but for parameters."""
+    _check_name(options.name)
+    return _notebook_flow(target, options) if target.endswith(".ipynb") else _python_flow(target, options)
 
 
 def _check_extent(given: Mapping[str, Any]) -> None:
@@ -172,6 +181,7 @@ def execute(
         progress.begin(id)
 
     error: BaseException | None = None
+    state: Any = None
     # The tasks of a notebook run in its kernel, another process.
     informed = following(home, progress) if flow.kind == "notebook" else observing(home, progress)
     try:
@@ -188,11 +198,16 @@ def execute(
         assert error is not None
         raise error
     counted_cells, tasks = history.count_states(found.id)
-    return Finished(found, error, counted_cells, tasks)
+    return Finished(found, error, counted_cells, tasks, state)
 
 
 def _python_flow(target: str, options: RunOptions) -> Flow[..., Any]:
-    for option, given in (("an output notebook", options.output_path), ("a kernel", options.kernel_name)):
+    of_notebooks = (
+        ("an output notebook", options.output_path),
+        ("a kernel", options.kernel_name),
+        ("--keep-kernel", options.keep_kernel),
+    )
+    for option, given in of_notebooks:
         if given is not None:
             raise ConfigurationError(f"{target} is a Python flow: {option} can be given for a notebook only.")
     flow: Flow[..., Any] = load_flow(target)
@@ -217,7 +232,9 @@ def _notebook_flow(target: str, options: RunOptions) -> Flow[..., Any]:
         "output_path": options.output_path,
         "kernel_name": options.kernel_name,
     }
-    return Flow.from_notebook(target, **{name: value for name, value in given.items() if value is not None})
+    flow = Flow.from_notebook(target, **{name: value for name, value in given.items() if value is not None})
+    flow.body.keep_kernel = options.keep_kernel
+    return flow
 
 
 def _check_name(name: str | None) -> None:

@@ -61,6 +61,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How often a running engine looks for requests (cancel) from elsewhere."""
     recovery_limit: int = 3
     """How often a crashed run may be resumed without progress in between before it counts as Failed."""
+    notebook_kept_kernels: int | None = None
+    """How many kernels of failed notebook runs are kept alive, to go on in; None: 2, and 0 where `CI` is set."""
+    notebook_kept_kernel_seconds: float = 900.0
+    """How long a kernel is kept."""
+    notebook_kept_kernels_max_bytes: int | None = None
+    """Most memory that all kept kernels may have together; None: a quarter of the machine's."""
+    notebook_checkpoint_seconds: float = 5.0
+    """A notebook run keeps its variables after cells that took so long since it last did; 0: it never does."""
+    notebook_checkpoint_max_bytes: int = 1024**3
+    """Most bytes that the kept variables of one notebook run may have."""
+    tasks_failed_inputs_max_bytes: int = 64 * 1024**2
+    """Most bytes of failed tasks' inputs that are kept of one flow run, for `%load_task`; 0: none are."""
     crash_at: str | None = None
     """Testing aid: the named point at which the process kills itself."""
 

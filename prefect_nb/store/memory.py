@@ -20,6 +20,7 @@ from prefect_nb.store.memory_inputs import MemoryInputs
 from prefect_nb.store.memory_limits import MemoryLimits
 from prefect_nb.store.memory_metrics import MemoryMetrics
 from prefect_nb.store.memory_objects import MemoryObjects
+from prefect_nb.store.memory_outputs import MemoryOutputs
 
 R = TypeVar("R", FlowRun, TaskRun)
 
@@ -49,6 +50,7 @@ class MemoryStore:
         self.blocks = MemoryBlocks()
         self.inputs = MemoryInputs(self.flow_run)
         self.metrics = MemoryMetrics()
+        self.outputs = MemoryOutputs()
 
     def write(
         self,
@@ -330,6 +332,10 @@ class MemoryStore:
         """Note what became of a request."""
         with self._lock:
             self._outcomes[id] = outcome
+
+    def request_outcome(self, id: int) -> str | None:
+        """What became of a request; None while nobody has settled it."""
+        return self._outcomes.get(id)
 
     def cache_entry(self, key: str) -> CacheEntry | None:
         """What a cache key stands for."""

@@ -143,6 +143,13 @@ _LOG_TOTALS = (
         WHERE coalesce(flow_run_id, task_run_id) IS NOT NULL GROUP BY 1""",
 )
 
+_OUTPUTS = (
+    """CREATE TABLE outputs (
+        task_run_id BLOB NOT NULL, number INTEGER NOT NULL, at_us INTEGER NOT NULL, kind TEXT NOT NULL,
+        data TEXT NOT NULL, flow_run_id BLOB, PRIMARY KEY (task_run_id, number)) STRICT""",
+    "CREATE INDEX outputs_flow_run ON outputs (flow_run_id) WHERE flow_run_id IS NOT NULL",
+)
+
 HISTORY = Schema(
     "prefect_nb",
     0x50664E42,
@@ -172,6 +179,7 @@ LOGS = Schema(
         ),
         ("m002_metrics", _METRICS),
         ("m003_log_totals", _LOG_TOTALS),
+        ("m004_outputs", _OUTPUTS),
     ),
 )
 

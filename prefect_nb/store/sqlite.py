@@ -29,6 +29,7 @@ from prefect_nb.store.sqlite_blocks import SqliteBlocks
 from prefect_nb.store.sqlite_inputs import SqliteInputs
 from prefect_nb.store.sqlite_metrics import SqliteMetrics
 from prefect_nb.store.sqlite_objects import SqliteObjects
+from prefect_nb.store.sqlite_outputs import SqliteOutputs
 from prefect_nb.store.sqlite_reads import decoded
 from prefect_nb.store.sqlite_writes import write
 
@@ -53,6 +54,7 @@ class SqliteStore:
         self.blocks = SqliteBlocks(history)
         self.inputs = SqliteInputs(history)
         self.metrics = SqliteMetrics(self._log_database)
+        self.outputs = SqliteOutputs(self._log_database)
         self._flow_ids: dict[str, UUID] = {}
         self._closed = False
 
@@ -326,6 +328,11 @@ class SqliteStore:
         """Note what became of a request."""
         with self._history.transaction() as connection:
             connection.execute("UPDATE request SET outcome = ? WHERE id = ?", (outcome, id))
+
+    def request_outcome(self, id: int) -> str | None:
+        """What became of a request; None while nobody has settled it."""
+        outcome: str | None = self._value("SELECT outcome FROM request WHERE id = ?", id)
+        return outcome
 
     # -- cache index
 

@@ -330,7 +330,7 @@ class TestNotebooks:
         (run,) = history.flow_runs()
         assert run.parameters == {"token": MASK}
         saved = Path(run.output_path).read_text()
-        assert f"SecretStr('{MASK}')" in saved
+        assert "SecretStr(_os.environ['PREFECT_NB_PARAMETER_token_SECRET'])" in saved
         assert f"printed {MASK}" in saved
         assert f"<b>{MASK}</b>" in saved
         assert f'"evalue": "{MASK}"' in saved

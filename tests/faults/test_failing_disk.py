@@ -25,8 +25,11 @@ PLACES = [1, 5, 12, 20, 30, 45, 60, 80, 100, 115, 130, 145, 160, 175, 190, 205, 
 @pytest.fixture(scope="session")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> str:
     compiler = shutil.which("cc") or shutil.which("gcc")
-    if sys.platform != "linux" or compiler is None:
-        pytest.skip("needs a C compiler and LD_PRELOAD")
+    if sys.platform != "linux":
+        pytest.skip("needs LD_PRELOAD")
+    if compiler is None and not os.environ.get("CI"):
+        pytest.skip("needs a C compiler")
+    assert compiler is not None, "there is no C compiler: install gcc"
     library = tmp_path_factory.mktemp("shim") / "failing_disk.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE), "-ldl"], check=True)
     return str(library)
@@ -107,8 +110,9 @@ def test_a_home_that_is_removed_in_mid_run_ends_the_flow_with_an_error(durable: 
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() == 0:
-        pytest.skip("for root every directory is writable")
+    if os.geteuid() == 0:  # who may write into every folder, but make none in this one
+        yield Path("/sys/kernel")
+        return
     home = tmp_path / "home"
     home.mkdir()
     home.chmod(0o500)

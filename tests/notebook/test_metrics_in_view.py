@@ -94,7 +94,7 @@ class Stage:
         self.view = LiveView(ROOT, screen, lambda: self.time, lambda: START, artifacts)
         self.view.start(ticking=False)
 
-    def open_panel(self, data):
+    def open_panel(self, data, place):
         self.panel = Panel(data)
         return self.panel
 

@@ -370,7 +370,8 @@ def test_shared_values_are_hashed_once():
 
 
 def test_a_fitted_estimator_is_known_by_its_parameters_and_state():
-    linear_model = pytest.importorskip("sklearn.linear_model")
+    from sklearn import linear_model
+
     rows, target = np.arange(6.0).reshape(-1, 1), np.arange(6.0)
     fitted = [linear_model.Ridge(alpha=alpha).fit(rows, target) for alpha in (1, 1, 2)]
     assert hash_value(fitted[0]) == hash_value(fitted[1])

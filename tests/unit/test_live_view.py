@@ -16,8 +16,10 @@ from prefect_nb.interfaces import Entry
 from prefect_nb.model.events import Renamed
 from prefect_nb.model.runs import FlowRun, TaskRun
 from prefect_nb.model.states import StateType
-from prefect_nb.notebook.screens import WIDGET, NotebookScreen, payload
-from prefect_nb.notebook.view import ROWS, Board, LiveView, make_view
+from prefect_nb.notebook.screens import WIDGET, NotebookScreen, script
+from prefect_nb.notebook.view import LiveView, make_view
+from prefect_nb.notebook.view_board import PREVIEW, ROWS, Board
+from prefect_nb.notebook.view_payload import payload
 
 ROOT = UUID(int=1)
 START = 1_700_000_000_000_000
@@ -55,6 +57,11 @@ def names(runs):
     return [run.name for run in runs]
 
 
+def shown(board):
+    """The runs that are shown, over all groups."""
+    return [run for group in board.picture(START).groups for run in group.rows]
+
+
 class TestBoard:
     def test_only_the_flow_run_and_what_is_below_it(self):
         board = Board(ROOT)
@@ -74,31 +81,34 @@ class TestBoard:
         board.absorb([flow(), task(1, PENDING), task(2, PENDING)])
         board.absorb([task(2), task(1), task(2, COMPLETED), task(1, COMPLETED, state_name="Cached")])
         picture = board.picture(START)
-        assert names(picture.rows) == ["task-1", "task-2"]
+        assert names(shown(board)) == ["task-1", "task-2"]
         assert list(picture.counts) == [(COMPLETED, "Cached", 1), (COMPLETED, "Completed", 1)]
 
     def test_of_many_the_running_the_failed_and_the_newest_are_listed(self):
         board = Board(ROOT)
-        board.absorb([flow(), *(task(n, PENDING) for n in range(5000))])
+        board.absorb([flow(), *(task(n, PENDING, task_key="t") for n in range(5000))])
         board.absorb([task(n, COMPLETED) for n in range(3000)])
         board.absorb([task(7, FAILED), task(9, FAILED), task(3000), task(3001), task(42, COMPLETED)])
-        rows = names(board.picture(START).rows)
+        assert len(shown(board)) == PREVIEW
+        board.want([0])
+        rows = names(shown(board))
         assert len(rows) == ROWS
         assert rows[:6] == ["task-3000", "task-3001", "task-9", "task-7", "task-42", "task-2999"]
 
     def test_running_and_failed_do_not_crowd_each_other_out(self):
         board = Board(ROOT)
-        board.absorb([flow(), *(task(n, FAILED) for n in range(1000)), *(task(n) for n in range(1000, 2000))])
-        rows = board.picture(START).rows
+        board.absorb([flow(), *(task(n, FAILED, task_key="t") for n in range(1000))])
+        board.absorb([task(n, task_key="t") for n in range(1000, 2000)])
+        board.want([0])
+        rows = shown(board)
         assert [sum(run.state_type is type_ for run in rows) for type_ in (RUNNING, FAILED)] == [100, 100]
 
     def test_a_run_taken_up_again_leaves_its_place(self):
         board = Board(ROOT)
-        board.absorb([flow(), *(task(n, COMPLETED) for n in range(300)), task(5, FAILED), task(5)])
-        picture = board.picture(START)
-        assert names(picture.rows)[0] == "task-5"
-        assert names(picture.rows).count("task-5") == 1
-        assert list(picture.counts) == [(RUNNING, "Running", 1), (COMPLETED, "Completed", 299)]
+        board.absorb([flow(), *(task(n, COMPLETED, task_key="t") for n in range(300)), task(5, FAILED), task(5)])
+        assert names(shown(board))[0] == "task-5"
+        assert names(shown(board)).count("task-5") == 1
+        assert list(board.picture(START).counts) == [(RUNNING, "Running", 1), (COMPLETED, "Completed", 299)]
 
     @pytest.mark.parametrize(
         ("type_", "settled"), [(RUNNING, False), (COMPLETED, True), (FAILED, True), (StateType.PAUSED, True)]
@@ -147,15 +157,17 @@ class FakePanel:
 class Stage:
     """A view with a fake clock and a fake output."""
 
-    def __init__(self, widgets=True, open_panel=None):
+    def __init__(self, widgets=True, open_panel=None, viewed=False):
         self.time = 100.0
         self.output = Output()
         self.panels = []
-        screen = NotebookScreen(widgets, show=self.output.show, open_panel=open_panel or self.open_panel)
+        opener = open_panel or self.open_panel
+        screen = NotebookScreen(widgets, show=self.output.show, open_panel=opener, viewed=viewed)
         self.view = LiveView(ROOT, screen, clock=lambda: self.time, now_us=lambda: START + int(self.time * 1e6))
 
-    def open_panel(self, data):
+    def open_panel(self, data, place):
         self.panels.append(FakePanel(data))
+        self.panels[-1].place = place
         self.panels[-1].output = self.output
         return self.panels[-1]
 
@@ -187,8 +199,20 @@ def test_a_longer_run_gets_one_widget_fed_at_most_ten_times_a_second():
     assert 23 <= len(panel.sent) <= 26
     assert panel.sent[0]["total"] == 51
     assert panel.sent[-1]["total"] > 290
-    assert [WIDGET in bundle for bundle in stage.output.bundles] == [False, True]
+    (start,) = stage.output.bundles
+    assert set(start) == {"text/html", "text/plain"}
+    assert f'data-pnb-place="{panel.place}"' in start["text/html"]
+
+
+def test_where_a_widget_must_be_displayed_it_is():
+    stage = Stage(viewed=True)
+    stage.view.start(ticking=False)
+    stage.at(101, flow(), task(1))
+    stage.at(102, flow(COMPLETED))
+    stage.view.finish()
+    assert [WIDGET in bundle for bundle in stage.output.bundles] == [False, True, False]
     assert {"text/html", "text/plain"} < set(stage.output.bundles[1])
+    assert "data-pnb-place" not in "".join(bundle["text/html"] for bundle in stage.output.bundles)
 
 
 def test_without_changes_durations_move_once_a_second():
@@ -200,7 +224,7 @@ def test_without_changes_durations_move_once_a_second():
     assert [picture["took"] for picture in stage.panels[0].sent] == ["500 ms", "1.5 s", "2.5 s", "3.5 s"]
 
 
-def test_the_end_replaces_the_widget_and_then_closes_it():
+def test_the_end_replaces_everything_and_leaves_the_panel_right():
     stage = Stage()
     stage.view.start(ticking=False)
     stage.at(101, flow(), task(1))
@@ -210,10 +234,12 @@ def test_the_end_replaces_the_widget_and_then_closes_it():
     assert set(last) == {"text/html", "text/plain"}
     assert "✗</span>\N{NO-BREAK SPACE}Failed" in last["text/html"]
     assert "boom" in last["text/plain"]
-    assert stage.panels[0].closed_after == len(stage.output.bundles) == 3
+    assert "data-pnb-place" not in last["text/html"]
+    assert stage.panels[0].sent[-1]["state"] == ["FAILED", "Failed"]
+    assert len(stage.output.bundles) == 2
     stage.at(200, task(2))
     stage.view.finish()
-    assert len(stage.output.bundles) == 3
+    assert len(stage.output.bundles) == 2
 
 
 def test_without_widgets_the_html_is_replaced_every_two_seconds():
@@ -227,7 +253,7 @@ def test_without_widgets_the_html_is_replaced_every_two_seconds():
 
 
 def test_when_the_widget_cannot_be_made_html_takes_its_place():
-    def missing(data):
+    def missing(data, place):
         raise ImportError("no anywidget")
 
     stage = Stage(open_panel=missing)
@@ -299,16 +325,17 @@ def test_the_payload_is_small_and_clean():
     data = payload(board.picture(START))
     assert len(data) < 100_000
     picture = json.loads(data)
-    assert len(picture["rows"]) == ROWS
-    assert picture["caption"] == "0 of 5,000 task runs done; 200 shown"
+    assert len(picture["items"]) == ROWS
+    assert picture["more"] == 4800
+    assert picture["counted"] == "0 of 5,000 task runs done"
     assert picture["message"].startswith("<b>\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}xx")
 
 
 def test_the_script_makes_text_only():
     static = Path(prefect_nb.__file__).parent / "notebook" / "static"
-    script = (static / "view.js").read_text().replace("http://www.w3.org/2000/svg", "")  # a name, not an address
-    for dangerous in ("innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "Function(", ".onclick", "http"):
-        assert dangerous not in script
+    text = script().replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+    for dangerous in ("innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "Function(", ".onclick", "http", "srcdoc"):
+        assert dangerous not in text
     assert "prefers-reduced-motion" in (static / "view.css").read_text()
 
 
@@ -385,16 +412,14 @@ def test_in_a_kernel_with_somebody_there_the_widget_lives_while_the_cell_is_busy
         + ENDING
     )
     bundles, comms = run_cell(kernel, code, allow_stdin=True)
-    assert [WIDGET in bundle for bundle in bundles] == [False, True, False]
-    assert "run-2" in bundles[1]["text/html"]
-    assert "Completed" in bundles[2]["text/html"]
-    model = bundles[1][WIDGET]["model_id"]
-    assert {message["content"]["comm_id"] for message in comms if message["msg_type"] == "comm_msg"} == {model}
-    opened = {message["content"]["comm_id"] for message in comms if message["msg_type"] == "comm_open"}
-    closed = {message["content"]["comm_id"] for message in comms if message["msg_type"] == "comm_close"}
-    assert model in opened & closed
+    assert [set(bundle) for bundle in bundles] == [{"text/html", "text/plain"}] * 2
+    assert "Completed" in bundles[1]["text/html"]
+    opened = [m["content"]["data"]["state"] for m in comms if m["msg_type"] == "comm_open"]
+    (place,) = [state["place"] for state in opened if "place" in state]
+    assert f'data-pnb-place="{place}"' in bundles[0]["text/html"]
     fed = [bytes(b) for m in comms if m["msg_type"] == "comm_msg" for b in m["buffers"]]
-    assert json.loads(fed[-1])["counted"] == "1 of 3 task runs done"
+    assert any(json.loads(data)["counted"] == "1 of 3 task runs done" for data in fed)
+    assert json.loads(fed[-1])["state"] == ["COMPLETED", "Completed"]
 
 
 def test_in_a_kernel_run_by_a_program_html_is_updated_and_no_widget_is_made(kernel):
@@ -418,15 +443,15 @@ def test_what_the_ticker_shows_belongs_to_the_cell_that_started_the_run(kernel):
     assert "Completed" in picture["data"]["text/plain"]
 
 
-def test_every_widget_of_the_kernel_is_closed_at_the_end(kernel):
+def test_the_widgets_of_a_kernel_do_not_pile_up(kernel):
     code = STORY + "until(lambda: view._screen._panel is not None)\n" + ENDING
-    for _ in range(2):
+    run_cell(kernel, "import prefect_nb.notebook.screens as screens; screens.KEPT = 1; print(end='')" + "\n" + code, True)
+    opened, closed = set(), set()
+    for _ in range(3):
         _, comms = run_cell(kernel, code, allow_stdin=True)
-        opened, closed = (
-            {message["content"]["comm_id"] for message in comms if message["msg_type"] == kind}
-            for kind in ("comm_open", "comm_close")
-        )
-        assert opened == closed
+        opened |= {message["content"]["comm_id"] for message in comms if message["msg_type"] == "comm_open"}
+        closed |= {message["content"]["comm_id"] for message in comms if message["msg_type"] == "comm_close"}
+    assert len(opened - closed) == 2  # a panel and its layout
 
 
 def test_in_a_terminal_one_block_of_text_is_printed_at_the_end(tmp_path):
