@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import datetime
 import inspect
-import types
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing
-from functools import cached_property, partial
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from functools import partial
+from typing import Any, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 from prefect_nb.engine.task_run import TaskPlan
 from prefect_nb.exceptions import RunCancelled
-from prefect_nb.execution import drive, generated, inputs, logs, pump
+from prefect_nb.execution import drive, inputs, logs, pump
 from prefect_nb.execution.context import checked_tags, current_flow, visualizing
+from prefect_nb.execution.decorated import Decorated
 from prefect_nb.execution.definitions import (
     TaskDefinition,
-    bound_to,
     check_condition,
-    check_hooks,
     checked_template,
     function_name,
     persists,
@@ -36,7 +33,6 @@ from prefect_nb.home import Home
 from prefect_nb.interfaces import Runner
 from prefect_nb.model import policies
 from prefect_nb.model.policies import exponential_backoff
-from prefect_nb.model.signatures import Signature, check_reserved
 from prefect_nb.model.states import State
 from prefect_nb.settings import get_settings
 
@@ -46,24 +42,20 @@ R = TypeVar("R")
 __all__ = ["Task", "exponential_backoff", "task", "task_input_hash"]
 
 _UNSET_POLICY = policies.CachePolicy()
-UNSET_BY_NONE = frozenset(
-    {
-        "cache_policy",
-        "log_prints",
-        "persist_result",
-        "refresh_cache",
-        "result_serializer",
-        "result_storage",
-        "result_storage_key",
-        "task_run_name",
-    }
-)
-KEPT_BY_EMPTY = frozenset({"description", "name", "tags"})
-HOOK_KINDS = ("completion", "failure", "running")
 
 
-class Task(TaskDefinition, Generic[P, R]):
+class Task(Decorated, TaskDefinition, Generic[P, R]):
     """A task. Made by `@task`; the arguments are those of `task`."""
+
+    word = "task"
+    HOOK_KINDS = ("completion", "failure", "running")
+    OPTIONS = (
+        "name", "description", "tags", "version", "cache_key_fn", "cache_expiration", "task_run_name", "retries",
+        "retry_jitter_factor", "persist_result", "result_storage", "result_serializer", "result_storage_key",
+        "cache_result_in_memory", "timeout_seconds", "log_prints", "refresh_cache", "retry_condition_fn",
+        "viz_return_value",
+    )  # fmt: skip
+    KEPT_BY_EMPTY = frozenset({"description", "name", "tags"})
 
     def __init__(
         self,
@@ -95,16 +87,8 @@ class Task(TaskDefinition, Generic[P, R]):
         retry_condition_fn: Callable[..., Any] | None = None,
         viz_return_value: Any = None,
     ) -> None:
-        self.descriptor = type(fn) if isinstance(fn, classmethod | staticmethod) else None
-        if isinstance(fn, classmethod | staticmethod):
-            fn = cast("Callable[P, R]", fn.__func__)
-        if not callable(fn):
-            raise TypeError("'fn' must be callable")
-        check_reserved(fn)
+        fn = self._take(fn)
         settings = get_settings()
-        self.fn = fn
-        self.isgenerator = inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
-        self.isasync = inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
         self.name = name or function_name(fn)
         self.description = description or inspect.getdoc(fn)
         self.tags = checked_tags(frozenset(tags or ()))
@@ -142,20 +126,11 @@ class Task(TaskDefinition, Generic[P, R]):
             ),
         )
         self.cache_policy = self._policy(cache_policy, settings.tasks_default_no_cache)
-        self.on_completion_hooks = check_hooks("on_completion", on_completion, "task")
-        self.on_failure_hooks = check_hooks("on_failure", on_failure, "task")
-        self.on_running_hooks = check_hooks("on_running", on_running, "task")
-        self.on_rollback_hooks = check_hooks("on_rollback", on_rollback, "task")
-        self.on_commit_hooks = check_hooks("on_commit", on_commit, "task")
+        self._take_hooks(
+            completion=on_completion, failure=on_failure, running=on_running, rollback=on_rollback, commit=on_commit
+        )
         self._plans: dict[tuple[bool, bool], TaskPlan] = {}
         self._look_like(fn)
-
-    def _look_like(self, fn: Callable[P, R]) -> None:
-        self.__name__ = getattr(fn, "__name__", self.name)
-        self.__doc__ = fn.__doc__
-        self.__module__ = getattr(fn, "__module__", __name__)
-        self.__qualname__ = getattr(fn, "__qualname__", self.name)
-        self.__wrapped__ = fn
 
     def _policy(self, chosen: policies.CachePolicy | None, default_none: bool) -> policies.CachePolicy:
         if self.persist_result is False:
@@ -175,23 +150,6 @@ class Task(TaskDefinition, Generic[P, R]):
         if chosen is not None:
             return chosen
         return policies.NO_CACHE if default_none else policies.DEFAULT
-
-    @cached_property
-    def signature(self) -> Signature:
-        """The function's signature, read once."""
-        return Signature.of(self.fn)
-
-    @cached_property
-    def whole(self) -> Callable[..., Any]:
-        """The function; a generator function as one that returns the list of its items."""
-        if not self.isgenerator:
-            return self.fn
-        return generated.listed_awaited(self.fn) if self.isasync else generated.listed(self.fn)
-
-    @property
-    def hook_kinds(self) -> frozenset[str]:
-        """The kinds of hooks this task has."""
-        return frozenset(kind for kind in HOOK_KINDS if getattr(self, f"on_{kind}_hooks"))
 
     def plan(self, persist: bool, has_upstream: bool) -> TaskPlan:
         """What the engine needs to know for one run."""
@@ -397,61 +355,24 @@ class Task(TaskDefinition, Generic[P, R]):
         """A new task with some options changed; the others, hooks and key stay.
 
         Empty `tags` and an empty description leave the old ones, and so does None for most options; for what may be inherited from a flow or a
-        setting (see `UNSET_BY_NONE`) it takes the option back. `timeout_seconds=0` takes the timeout back.
+        setting (`execution.decorated.UNSET_BY_NONE`) it takes the option back. `timeout_seconds=0` takes the timeout back.
         """
-        known = inspect.signature(Task.__init__).parameters
-        for option in options:
-            if option not in known or option in ("self", "fn"):
-                raise TypeError(f"Task.with_options() got an unexpected keyword argument {option!r}")
-        for name in KEPT_BY_EMPTY & options.keys():
-            if not options[name]:
-                del options[name]
-        given = {name: value for name, value in options.items() if value is not None or name in UNSET_BY_NONE}
-        if given.get("cache_key_fn") is not None and "cache_policy" not in given:
-            given["cache_policy"] = _UNSET_POLICY
-        clone = Task(self.fn, **{**self._options(), **given})
+        if options.get("cache_key_fn") is not None and "cache_policy" not in options:
+            options["cache_policy"] = _UNSET_POLICY
+        return self._changed(options)
+
+    def _like(self, given: dict[str, Any]) -> Self:
+        clone = super()._like(given)
         clone.task_key = self.task_key
-        clone.descriptor = self.descriptor
         return clone
 
     def _options(self) -> dict[str, Any]:
-        names = (
-            "name", "description", "tags", "version", "cache_key_fn", "cache_expiration", "task_run_name", "retries",
-            "retry_delay_seconds", "retry_jitter_factor", "persist_result", "result_storage", "result_serializer",
-            "result_storage_key", "cache_result_in_memory", "timeout_seconds", "log_prints", "refresh_cache",
-            "retry_condition_fn", "viz_return_value",
-        )  # fmt: skip
-        options: dict[str, Any] = {name: getattr(self, name) for name in names}
-        options["retry_delay_seconds"] = self._delays_asked
+        options = {**super()._options(), "retry_delay_seconds": self._delays_asked}
         if self.cache_key_fn is None and self.cache_policy != policies.DEFAULT:
             options["cache_policy"] = self.cache_policy
-        for kind in ("completion", "failure", "running", "rollback", "commit"):
-            options[f"on_{kind}"] = list(getattr(self, f"on_{kind}_hooks")) or None
         return options
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        target = bound_to(self.descriptor, instance, owner)
-        if target is None or not isinstance(self.fn, types.FunctionType):
-            return self
-        bound = copy.copy(self)
-        bound.fn = types.MethodType(self.fn, target)
-        bound.__dict__.pop("signature", None)
-        bound.__dict__.pop("whole", None)
-        return bound
-
     # Hooks as decorators
-
-    def on_completion(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """Call `fn(task, run, state)` when a run completes."""
-        return self._add_hook("completion", fn)
-
-    def on_failure(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """Call `fn(task, run, state)` when a run has failed for good."""
-        return self._add_hook("failure", fn)
-
-    def on_running(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """Call `fn(task, run, state)` before each attempt."""
-        return self._add_hook("running", fn)
 
     def on_rollback(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Call `fn(transaction)` when the transaction of a run is rolled back."""
@@ -462,12 +383,8 @@ class Task(TaskDefinition, Generic[P, R]):
         return self._add_hook("commit", fn)
 
     def _add_hook(self, kind: str, fn: Callable[..., Any]) -> Callable[..., Any]:
-        getattr(self, f"on_{kind}_hooks").append(fn)
         self._plans.clear()
-        return fn
-
-    def __repr__(self) -> str:
-        return f"Task(name={self.name!r}, fn={self.__qualname__})"
+        return super()._add_hook(kind, fn)
 
 
 def _given_policy(policy: policies.CachePolicy | None, own_key: Any) -> policies.CachePolicy | None:

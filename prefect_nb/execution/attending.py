@@ -138,6 +138,7 @@ class RunAttendant(Attendant):
             and self._bounds.number > 0
             and end.how in ("failed", "timed-out")
             and end.cell is not None
+            and not end.is_last
             and run.parent_flow_run_id is None
             and run.run_count > run.retries
         )

@@ -184,9 +184,14 @@ def _find(execution: RecordingTask, key: str) -> tuple[State[Any] | None, str | 
         return None, None
     if reference.expires_us is not None and reference.expires_us <= now_us():
         return None, f"expired {reference.expires_us}"
+    from prefect_nb.results.notebook_classes import ClassChanged, exact_classes
+
     handle = KeptResult(reference, execution.home.results)
     try:
-        handle.get()
+        with exact_classes():
+            handle.get()
+    except ClassChanged as error:
+        return None, f"changed: {error}"
     except (MissingResult, ResultCorrupt, SerializationError) as error:
         logs.task_run_logger(execution.run, execution.task).warning(
             "The cached result of %r cannot be used and is computed again: %s", execution.run.name, error

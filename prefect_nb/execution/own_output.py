@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import atexit
 import contextvars
+import functools
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -63,6 +64,8 @@ class Capture:
         """Grows when something was taken."""
         self.has_failed = False
         """Whether something could not be kept."""
+        self.has_lines = False
+        """Whether it took lines of logs."""
         self.gave_back = False
         """Whether what was taken is in the cell."""
         self._store = store
@@ -87,6 +90,7 @@ class Capture:
 
     def begin(self) -> None:
         """Take what comes from now on."""
+        _expect_exit()
         _captures[self._flow_run_id] = self
         taps.listen(_taker)
 
@@ -113,8 +117,8 @@ class Capture:
         with self._flushing:
             self.gave_back = True
             held, self._held = self._held, Held()
-            for kind, text in held.everything(self._rows.values()):
-                (sys.stderr if kind == "stderr" else sys.stdout).write(text)
+            # A copy: whoever calls this may be in that context already.
+            self._context.copy().run(_write_all, held.everything(self._rows.values()))
 
     # What comes, on the threads of those who show it
 
@@ -174,6 +178,7 @@ class Capture:
         with self._lock:
             if not self._takes:
                 return False
+            self.has_lines = True
             self._log_room -= len(text)
             if self._log_room >= 0:
                 self._items.append((None, kind, text))
@@ -322,9 +327,20 @@ def _is_debugged() -> bool:
     return trace is not None and bdb is not None and isinstance(getattr(trace, "__self__", None), bdb.Bdb)
 
 
-def _give_all_back() -> None:
+def _write_all(lines: Sequence[tuple[str, str]]) -> None:
+    for kind, text in lines:
+        (sys.stderr if kind == "stderr" else sys.stdout).write(text)
+    if lines:
+        sys.stdout.flush()
+
+
+def give_all_back() -> None:
+    """The process ends: have everything in the store, and in the cells."""
     for capture in captures():
         capture.give_back()
 
 
-atexit.register(_give_all_back)
+@functools.cache
+def _expect_exit() -> None:
+    # Not on import: what is registered last comes first, and the home is still open then.
+    atexit.register(give_all_back)

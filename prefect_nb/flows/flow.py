@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import os
-import types
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,13 +13,12 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from prefect_nb.exceptions import ParameterTypeError
-from prefect_nb.execution import generated, inputs, loading, resuming, secrets, stopping
+from prefect_nb.execution import inputs, loading, resuming, secrets, stopping
 from prefect_nb.execution.again import Again
 from prefect_nb.execution.context import FlowRunContext, current_flow, visualizing
+from prefect_nb.execution.decorated import Decorated
 from prefect_nb.execution.definitions import (
     FlowDefinition,
-    bound_to,
-    check_hooks,
     checked_name,
     checked_template,
     file_version,
@@ -41,21 +38,25 @@ from prefect_nb.home import Home
 from prefect_nb.model.codec import jsonable
 from prefect_nb.model.parameter_schema import ParameterSchema
 from prefect_nb.model.runs import FlowRun, TaskRun
-from prefect_nb.model.signatures import Signature, check_reserved
 from prefect_nb.model.states import State
 from prefect_nb.settings import get_settings
-from prefect_nb.tasks import UNSET_BY_NONE
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-HOOK_KINDS = ("completion", "failure", "running", "cancellation", "crashed")
 
-
-class Flow(Repairable, FlowDefinition, Generic[P, R]):
+class Flow(Decorated, Repairable, FlowDefinition, Generic[P, R]):
     """A flow. Made by `@flow`; the arguments are those of `flow`."""
 
     kind = "function"
+    word = "flow"
+    HOOK_KINDS = ("completion", "failure", "running", "cancellation", "crashed")
+    OPTIONS = (
+        "name", "version", "flow_run_name", "retries", "retry_delay_seconds", "task_runner", "description",
+        "timeout_seconds", "persist_result", "result_storage", "result_serializer", "cache_result_in_memory",
+        "log_prints", "durable",
+    )  # fmt: skip
+    KEPT_BY_EMPTY = frozenset({"name", "version", "description"})
 
     def __init__(
         self,
@@ -81,16 +82,8 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
         on_running: list[Callable[..., Any]] | None = None,
         durable: bool = False,
     ) -> None:
-        self.descriptor = type(fn) if isinstance(fn, classmethod | staticmethod) else None
-        if isinstance(fn, classmethod | staticmethod):
-            fn = cast("Callable[P, R]", fn.__func__)
-        if not callable(fn):
-            raise TypeError("'fn' must be callable")
-        check_reserved(fn)
+        fn = self._take(fn)
         settings = get_settings()
-        self.fn = fn
-        self.isgenerator = inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
-        self.isasync = inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
         self.name = checked_name(name or flow_name(fn))
         self.version = version or file_version(fn)
         self.flow_run_name = checked_template("flow_run_name", flow_run_name)
@@ -112,33 +105,14 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
         self.cache_result_in_memory = cache_result_in_memory
         self.log_prints = log_prints
         self.durable = durable
-        self.on_completion_hooks = check_hooks("on_completion", on_completion)
-        self.on_failure_hooks = check_hooks("on_failure", on_failure)
-        self.on_cancellation_hooks = check_hooks("on_cancellation", on_cancellation)
-        self.on_crashed_hooks = check_hooks("on_crashed", on_crashed)
-        self.on_running_hooks = check_hooks("on_running", on_running)
-        self.__name__ = getattr(fn, "__name__", self.name)
-        self.__doc__ = fn.__doc__
-        self.__module__ = getattr(fn, "__module__", __name__)
-        self.__qualname__ = getattr(fn, "__qualname__", self.name)
-        self.__wrapped__ = fn
-
-    @cached_property
-    def signature(self) -> Signature:
-        """The function's signature, read once."""
-        return Signature.of(self.fn)
-
-    @cached_property
-    def whole(self) -> Callable[..., Any]:
-        """The function; a generator function as one that returns the list of its items."""
-        if not self.isgenerator:
-            return self.fn
-        return generated.listed_awaited(self.fn) if self.isasync else generated.listed(self.fn)
-
-    @property
-    def hook_kinds(self) -> frozenset[str]:
-        """The kinds of hooks this flow has."""
-        return frozenset(kind for kind in HOOK_KINDS if getattr(self, f"on_{kind}_hooks"))
+        self._take_hooks(
+            completion=on_completion,
+            failure=on_failure,
+            cancellation=on_cancellation,
+            crashed=on_crashed,
+            running=on_running,
+        )
+        self._look_like(fn)
 
     @cached_property
     def entrypoint(self) -> str | None:
@@ -329,49 +303,10 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
 
     def with_options(self, **options: Any) -> Flow[P, R]:
         """A new flow with some options changed; the others, hooks included, stay. None as for tasks."""
-        known = inspect.signature(Flow.__init__).parameters
-        for option in options:
-            if option not in known or option in ("self", "fn"):
-                raise TypeError(f"Flow.with_options() got an unexpected keyword argument {option!r}")
-        for name in ("name", "version", "description"):
-            if not options.get(name):
-                options.pop(name, None)
-        given = {name: value for name, value in options.items() if value is not None or name in UNSET_BY_NONE}
-        clone = type(self)(self.fn, **{**self._options(), **given})
-        clone.descriptor = self.descriptor
-        return clone
+        return self._changed(options)
 
     def _options(self) -> dict[str, Any]:
-        names = (
-            "name", "version", "flow_run_name", "retries", "retry_delay_seconds", "task_runner", "description",
-            "timeout_seconds", "persist_result", "result_storage", "result_serializer", "cache_result_in_memory",
-            "log_prints", "durable",
-        )  # fmt: skip
-        options: dict[str, Any] = {name: getattr(self, name) for name in names}
-        options["validate_parameters"] = self.should_validate_parameters
-        for kind in HOOK_KINDS:
-            options[f"on_{kind}"] = list(getattr(self, f"on_{kind}_hooks")) or None
-        return options
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        target = bound_to(self.descriptor, instance, owner)
-        if target is None or not isinstance(self.fn, types.FunctionType):
-            return self
-        bound = copy.copy(self)
-        bound.fn = types.MethodType(self.fn, target)
-        bound.__dict__.pop("signature", None)
-        bound.__dict__.pop("whole", None)
-        return bound
-
-    # Hooks as decorators
-
-    def on_completion(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """Call `fn(flow, run, state)` when a run completes."""
-        return self._add_hook("completion", fn)
-
-    def on_failure(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """Call `fn(flow, run, state)` when a run has failed for good."""
-        return self._add_hook("failure", fn)
+        return {**super()._options(), "validate_parameters": self.should_validate_parameters}
 
     def on_cancellation(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Call `fn(flow, run, state)` when a run was cancelled."""
@@ -380,14 +315,6 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
     def on_crashed(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Call `fn(flow, run, state)` when a run was interrupted by the end of its process."""
         return self._add_hook("crashed", fn)
-
-    def on_running(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """Call `fn(flow, run, state)` before each attempt."""
-        return self._add_hook("running", fn)
-
-    def _add_hook(self, kind: str, fn: Callable[..., Any]) -> Callable[..., Any]:
-        getattr(self, f"on_{kind}_hooks").append(fn)
-        return fn
 
     @classmethod
     def from_source(cls, source: str | os.PathLike[str], entrypoint: str) -> Flow[..., Any]:
@@ -439,9 +366,6 @@ class Flow(Repairable, FlowDefinition, Generic[P, R]):
         source = os.fspath(path)
         body = NotebookBody(Document.read(source if is_url(source) else Path(source)), **own)
         return NotebookFlow.of(body, **options)
-
-    def __repr__(self) -> str:
-        return f"Flow(name={self.name!r}, fn={self.__qualname__})"
 
 
 class NotebookFlow(Flow[..., Any]):

@@ -46,10 +46,6 @@ class OutputStore(Protocol):
         """A task run's outputs in order, after a number."""
         ...
 
-    def last(self, task_run_id: UUID, limit: int) -> list[Output]:
-        """The newest of a task run's outputs, in order."""
-        ...
-
     def next_numbers(self, task_run_ids: Sequence[UUID]) -> dict[UUID, int]:
         """The number after the last, of those task runs that have outputs."""
         ...

@@ -99,7 +99,9 @@ def run_html(
     reports = metrics_html(metrics, names, min(_METRIC_BYTES, room // 2))
     reports += artifacts_html(artifacts, min(_ARTIFACT_BYTES, (room - size(reports)) // 2))
     owners = {child.id: child.name for child in children}
-    return f"{opening}{head}{_tasks(task_runs, owners, now_us, room - size(reports), remarks)}{said}{reports}{foot}</div>"
+    return (
+        f"{opening}{head}{_tasks(task_runs, owners, now_us, room - size(reports), remarks)}{said}{reports}{foot}</div>"
+    )
 
 
 def run_text(

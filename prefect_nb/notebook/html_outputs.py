@@ -58,6 +58,8 @@ def _details(one: Printed, name: str, is_open: bool, room: int) -> str:
     )
     command = f"<code>{escape(_command(name), 200)}</code>"
     room -= size(head) + len("</pre></details>") + size(f"… {total:,} more lines: {command}")
+    if room < 0:
+        return ""
     lines: list[str] = []
     for line in one.lines:
         text = escape(_shortened(line), 1000)
@@ -65,8 +67,6 @@ def _details(one: Printed, name: str, is_open: bool, room: int) -> str:
         if room < 0:
             break
         lines.append(text)
-    if not lines:
-        return ""
     if len(lines) < total:
         lines.append(f"… {plural(total - len(lines), 'more line')}: {command}")
     return f"{head}{chr(10).join(lines)}</pre></details>"

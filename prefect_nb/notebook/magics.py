@@ -13,7 +13,7 @@ from IPython.core.magic import no_var_expand
 
 from prefect_nb.exceptions import PrefectException
 from prefect_nb.home import Home, root_hooks
-from prefect_nb.notebook import commands, options, view_outputs
+from prefect_nb.notebook import commands, interrupting, options, view_outputs
 from prefect_nb.notebook.cells import Cell, awaits
 from prefect_nb.notebook.front_end import is_watched
 from prefect_nb.notebook.options import HelpAsked, Parser
@@ -295,6 +295,7 @@ def register(shell: Any) -> None:
     _put(shell.input_transformers_post, Await(shell, cell_magics))
     _put(root_hooks, show_root_run)
     commands.listen(shell)
+    interrupting.listen(shell)
 
 
 def _free_name(shell: Any, kind: str, usual: str) -> str:

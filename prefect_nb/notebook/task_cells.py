@@ -275,7 +275,8 @@ class TaskCell:
         print(outcome_line(self.name, run, now_us()))  # noqa: T201 - it is the cell's output
 
     def _shown(self, error: BaseException) -> BaseException:
-        if isinstance(error, KeyboardInterrupt | RunCancelled):
+        # CancelledError: of a cell that awaits, the kernel cancels the asyncio task.
+        if isinstance(error, KeyboardInterrupt | RunCancelled) or type(error).__name__ == "CancelledError":
             return shown_as(error, f"⊘ {self.name} · interrupted")
         return shown_from_cell(error, self.cell.shell)
 

@@ -68,6 +68,7 @@ class Group:
         self._drawn: tuple[int, int] = (-1, -1)
         self._chosen: list[int] = []
         self._chosen_us = 0
+        self._moved = False
 
     def put(self, id: int, run: TaskRun) -> TaskRun | None:
         """Take a run's newest snapshot; returns the one before."""
@@ -91,6 +92,7 @@ class Group:
             self.started_us = run.start_us
         self._runs[id] = run
         self._view = None
+        self._moved = True
         return previous
 
     def changed(self) -> None:
@@ -107,9 +109,10 @@ class Group:
 
     def view(self, depth: int, quota: int, now_us: int) -> GroupView:
         """How it is now, with at most `quota` runs."""
-        if self._view is None or self._drawn != (depth, quota):
-            if self._drawn[1] != quota or not 0 <= now_us - self._chosen_us < _STEADY_US:
-                self._chosen, self._chosen_us = self._choose(quota), now_us
+        is_due = self._moved and not 0 <= now_us - self._chosen_us < _STEADY_US
+        if self._view is None or is_due or self._drawn != (depth, quota):
+            if is_due or self._drawn[1] != quota:
+                self._chosen, self._chosen_us, self._moved = self._choose(quota), now_us, False
             self._drawn = (depth, quota)
             self._view = GroupView(
                 number=self.number,

@@ -42,9 +42,9 @@ def _details(message: Message) -> Answer:
 
 
 def _control(message: Message) -> Answer:
-    from prefect_nb.notebook import commands
+    from prefect_nb.notebook.commands import handle
 
-    return dict(commands.handle(message))
+    return handle(message)
 
 
 COMMANDS: dict[str, Handler] = {"details": _details}

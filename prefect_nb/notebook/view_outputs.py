@@ -3,9 +3,12 @@
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from prefect_nb.execution.own_output import Capture
+from prefect_nb.exceptions import PrefectException
+from prefect_nb.execution.own_output import Capture, give_all_back
+from prefect_nb.execution.taps import shell_here
 from prefect_nb.home import Home
 from prefect_nb.model.runs import TaskRun
 from prefect_nb.notebook.view import LiveView
@@ -20,6 +23,9 @@ _PARTS = 100
 _BYTES = 4 * 1024 * 1024
 """Parts shown of a task run, and what they may weigh: the newest."""
 
+_EXPECTS = "prefect_nb_gives_back"
+"""Set on a kernel that gives everything back before it ends."""
+
 _IMAGES = ("image/png", "image/jpeg")
 
 
@@ -33,11 +39,18 @@ def finisher(home: Home, view: LiveView) -> Callable[[], None]:
         return view.finish
     capture = Capture(home.store.outputs, view.board.flow_run_id, lambda: view.is_live and not view.has_failed)
     view.capture = capture
+    _expect_shutdown()
     capture.begin()
 
     def finish() -> None:
         try:
             capture.end()
+            if not view.is_live:
+                capture.give_back()
+            if capture.has_lines:
+                # The ledger writes log lines after the events of its turn; in this turn they are all there.
+                with suppress(PrefectException):
+                    home.ledger.commit()
         finally:
             view.finish()
             if view.has_failed or capture.has_failed:
@@ -92,6 +105,21 @@ def _is_under_cell() -> bool:
     """Whether what is printed goes to the cell, and nobody in between has redirected it to use it himself."""
     streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
     return all(hasattr(stream, "pub_thread") for stream in streams)
+
+
+def _expect_shutdown() -> None:
+    """Have everything given back when a front end tells the kernel to end: at its exit nobody listens any more."""
+    kernel = getattr(shell_here(), "kernel", None)
+    if kernel is None or getattr(kernel, _EXPECTS, False):
+        return
+    shut_down = kernel.do_shutdown
+
+    def give_back_and_shut_down(restart: bool) -> Any:
+        give_all_back()
+        return shut_down(restart)
+
+    kernel.do_shutdown = give_back_and_shut_down
+    setattr(kernel, _EXPECTS, True)
 
 
 SOURCES.append(parts)

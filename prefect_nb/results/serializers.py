@@ -28,7 +28,7 @@ from typing import Any
 from prefect_nb.engine.task_run import describe
 from prefect_nb.exceptions import ConfigurationError, SerializationError
 from prefect_nb.model.words import type_name
-from prefect_nb.results import formats, json_values, serializer_base
+from prefect_nb.results import formats, json_values, notebook_classes, serializer_base
 from prefect_nb.results.serializer_base import (
     Serializer,
     check_library,
@@ -83,6 +83,8 @@ class PickleSerializer(Serializer):
         """The value again. Raises `SerializationError`, for example where a class is not there any more."""
         try:
             return (pickle if self.picklelib == "cloudpickle" else importlib.import_module(self.picklelib)).loads(blob)
+        except notebook_classes.ClassChanged:
+            raise
         except Exception as error:
             raise unreadable("pickle", error) from error
 
@@ -368,7 +370,7 @@ def _by_value_pickler() -> Callable[..., Any]:
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, io.TextIOWrapper):  # cloudpickle would keep the text and lose the file
                 raise pickle.PicklingError(f"cannot pickle the open file {obj.name!r}")
-            return super().reducer_override(obj)
+            return notebook_classes.reduced(obj) or super().reducer_override(obj)
 
     return Pickler
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from prefect_nb.bodies import adopted, parking
 from prefect_nb.bodies.parking import Parked
 from prefect_nb.exceptions import NotResumable, ObjectNotFound
-from prefect_nb.execution import going_on, secrets
+from prefect_nb.execution import going_on, scripts, secrets
 from prefect_nb.execution.going_on import Continuation
 from prefect_nb.flows import Flow
 from prefect_nb.interfaces import RunQuery
@@ -110,6 +110,9 @@ def continue_in(
     home = settled_home()
     body: Any = flow.fn
     body.continuation = None
+    script = scripts.read_script(home.path, run.id)
+    if script is not None:
+        body.kernel_name = script.kernel_name
     failure = None if restart else going_on.failure_of(home, run)
     if failure is None:
         if from_cell is not None:

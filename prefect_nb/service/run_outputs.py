@@ -103,6 +103,8 @@ def _settled(text: str) -> str:
 
     def put(written: str) -> None:
         nonlocal column
+        if not written:
+            return
         line = lines[row].ljust(column)
         lines[row] = line[:column] + written + line[column + len(written) :]
         column += len(written)

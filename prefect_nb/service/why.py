@@ -213,6 +213,8 @@ def _noted(note: str, run: TaskRun) -> str:
         return f"the kept result had expired ({ago(int(rest), run.created_us)})"
     if word == "damaged:":
         return f"the kept result cannot be used (damaged): {one_line(rest, 300)}"
+    if word == "changed:":
+        return f"the kept result is of another time: {one_line(rest, 300)}"
     return f"not looked for because: {one_line(note, 300)}"
 
 

@@ -29,10 +29,6 @@ class MemoryOutputs:
         """A task run's outputs in order, after a number."""
         return [output for output in self._of(task_run_id) if output.number > after][:limit]
 
-    def last(self, task_run_id: UUID, limit: int) -> list[Output]:
-        """The newest of a task run's outputs, in order."""
-        return self._of(task_run_id)[-limit:]
-
     def next_numbers(self, task_run_ids: Sequence[UUID]) -> dict[UUID, int]:
         """The number after the last, of those task runs that have outputs."""
         return {id: theirs[-1].number + 1 for id in task_run_ids if (theirs := self._of(id))}

@@ -41,12 +41,6 @@ class SqliteOutputs:
         with self._database().reading() as connection:
             return list(map(_output, connection.execute(sql, (task_run_id.bytes, after, limit))))
 
-    def last(self, task_run_id: UUID, limit: int) -> list[Output]:
-        """The newest of a task run's outputs, in order."""
-        sql = f"SELECT {_COLUMNS} FROM outputs WHERE task_run_id = ? ORDER BY number DESC LIMIT ?"
-        with self._database().reading() as connection:
-            return list(map(_output, connection.execute(sql, (task_run_id.bytes, limit))))[::-1]
-
     def next_numbers(self, task_run_ids: Sequence[UUID]) -> dict[UUID, int]:
         """The number after the last, of those task runs that have outputs."""
         found: dict[UUID, int] = {}

@@ -29,6 +29,8 @@ ALLOWED = {
     "tasks.py:_items_awaited": "what calling a task that is an async generator returns",
     "notebook/*": "runs on the kernel's event loop",
     "execution/key_waits.py:wait": "the wait of a coroutine for a key",
+    "execution/task_controls.py:ended": "the wait of a coroutine for another run",
+    "execution/task_controls.py:unless_wished": "a wait of a coroutine that a wish ends",
     "execution/pausing.py:*_awaiting": "the wait of an async flow for somebody's answer",
     "execution/steps.py:*": "the awaiting driver's part of a step that several runs share",
     "execution/remote.py:RemoteCall._await": "bodies that are coroutine functions, in another process",

@@ -193,10 +193,10 @@ def test_a_condition_must_be_callable():
     ],
 )
 def test_delays(delay, expected, monkeypatch):
-    from prefect_nb.execution.task_runs import TaskExecution
+    from prefect_nb.execution import delays as waits
 
     slept = []
-    monkeypatch.setattr(TaskExecution, "sleep", lambda self, seconds: slept.append(seconds))
+    monkeypatch.setattr(waits, "sleep", lambda execution, seconds: slept.append(seconds))
 
     @task(retries=3, retry_delay_seconds=delay)
     def t():
@@ -231,10 +231,10 @@ def test_negative_jitter():
 
 
 def test_jitter_spreads_the_delays(monkeypatch):
-    from prefect_nb.execution.task_runs import TaskExecution
+    from prefect_nb.execution import delays as waits
 
     slept = []
-    monkeypatch.setattr(TaskExecution, "sleep", lambda self, seconds: slept.append(seconds))
+    monkeypatch.setattr(waits, "sleep", lambda execution, seconds: slept.append(seconds))
 
     @task(retries=40, retry_delay_seconds=10, retry_jitter_factor=0.5)
     def t():

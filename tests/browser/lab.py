@@ -178,6 +178,10 @@ class Lab:
             self.page.locator(".jp-NotebookPanel:visible .jp-Cell").nth(cell).locator(".jp-InputPrompt").click()
             self.command("notebook:run-cell")
 
+    def cell(self, cell: int) -> Locator:
+        """The n-th cell, from 0, with its output."""
+        return self.page.locator(".jp-NotebookPanel:visible .jp-Cell").nth(cell)
+
     def output(self, cell: int) -> Locator:
         """What is shown under the n-th cell, from 0."""
         return self.page.locator(".jp-NotebookPanel:visible .jp-Cell").nth(cell).locator(".jp-Cell-outputArea")

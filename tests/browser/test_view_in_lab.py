@@ -129,9 +129,7 @@ def test_the_keyboard_is_enough(lab: Lab, gate: Path):
         ["code"] * 4
     )
     keyboard.press("Escape")
-    assert lab.page.evaluate(
-        "() => document.activeElement === jupyterapp.shell.currentWidget.content.widgets[2].node"
-    )
+    assert lab.page.evaluate("() => document.activeElement === jupyterapp.shell.currentWidget.content.widgets[2].node")
 
     # C on the row cancels what runs there, and the answer is said.
     gated.focus()
@@ -204,7 +202,9 @@ def test_a_kernel_that_is_gone(lab: Lab, gate: Path):
     expect(panel).to_contain_text("The kernel is gone", timeout=20_000)
     cancel = panel.get_by_role("button", name="Cancel", exact=True)
     expect(cancel).to_have_attribute("aria-disabled", "true")
-    expect(cancel).to_have_attribute("title", "The kernel is gone. In a new one, %runs shows this run and what can be done with it.")
+    expect(cancel).to_have_attribute(
+        "title", "The kernel is gone. In a new one, %runs shows this run and what can be done with it."
+    )
     lab.screenshot("gone-light")
     lab.page.evaluate(
         "() => jupyterapp.shell.currentWidget.content.widgets[3].model.sharedModel.setSource("

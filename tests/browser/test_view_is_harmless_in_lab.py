@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from lab import Lab
-from playwright.sync_api import expect
+from playwright.sync_api import Dialog, expect
 from view_story import line, panel_of
 
 TASKS = """
@@ -38,8 +38,9 @@ def gated(path):
 FLOW = """%%flow hostile
 futures = []
 for number, text in enumerate(TEXTS):
-    with tags(text):
-        futures.append(task(name=text, task_run_name=text)(body).submit(text, number % 5 == 0))
+    name = "".join(char for char in text if char.isprintable())[:200]
+    with tags(name):
+        futures.append(task(name=name, task_run_name=name)(body).submit(text, number % 5 == 0))
 create_markdown_artifact("".join(TEXTS[:30]), key="hostile", description="".join(TEXTS[:30]))
 create_table_artifact([{TEXTS[0]: TEXTS[1]}], key="rows")
 for future in futures:
@@ -83,16 +84,22 @@ def flow_runs(lab: Lab) -> int:
 def test_nothing_in_a_run_acts_in_the_page(lab: Lab, texts: list[str], tmp_path: Path):
     gate = tmp_path / "gate"
     dialogs: list[str] = []
-    lab.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+
+    def take(dialog: Dialog) -> None:
+        if dialog.type != "beforeunload":  # that one is JupyterLab's own
+            dialogs.append(dialog.message)
+        dialog.accept()
+
+    lab.page.on("dialog", take)
     names = f"GATE = {str(gate)!r}\nTEXTS = {texts!r}"
     lab.write_notebook("hostile.ipynb", "%load_ext prefect_nb", names + TASKS, FLOW)
     lab.open_notebook("hostile.ipynb")
     lab.start_all_cells()
     panel = panel_of(lab, 2)
     expect(line(lab, 2, "gated-")).to_be_visible(timeout=60_000)
+    panel.locator("tr[aria-level='1']", has_text="× 300").click()
+    broken = panel.locator("tr[aria-level='2'][data-state=FAILED]")
     expect(panel).to_contain_text("<script>window.pnbHit=1</script>")
-
-    broken = panel.locator("tr[data-state=FAILED]")
     broken.first.click()
     details = panel.locator(".pnb-inside").first
     expect(details.locator("td", has_text="kept")).to_have_attribute("colspan", "2", timeout=20_000)

@@ -38,12 +38,11 @@ def test_outputs_come_back_in_order_by_task_run(store: Store) -> None:
     assert store.outputs.read(uuid4()) == []
 
 
-def test_they_are_read_in_pages_and_from_the_end(store: Store) -> None:
+def test_they_are_read_in_pages(store: Store) -> None:
     every = [out(number, str(number)) for number in range(10)]
     store.outputs.write(every)
 
     assert store.outputs.read(TASK, after=3, limit=4) == every[4:8]
-    assert store.outputs.last(TASK, 3) == every[7:]
 
 
 def test_another_output_with_the_same_number_takes_its_place(store: Store) -> None:

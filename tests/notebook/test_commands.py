@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from kernels import TIMEOUT, Kernel, Outcome
+from kernels import TIMEOUT, Kernel
 
 from prefect_nb.home import Home
 from prefect_nb.notebook import commands
@@ -16,15 +17,16 @@ PROMPT = 2.0
 """Seconds within which a button must be answered while the cell is busy."""
 
 TASKS = """
-import asyncio, threading, time
+import asyncio, os, pathlib, time
 from prefect_nb import flow, task
 from prefect_nb.context import TaskRunContext
 
 def say_which():
+    # Not by a print: it may be shown under the task's row, or filed under a message of another subshell.
     run = TaskRunContext.get().task_run
-    words = ("RUN", run.id.hex, run.flow_run_id.hex, "END")
-    # Under the cell: what the task itself prints is under its row.
-    threading.Thread(target=print, args=words, kwargs={"flush": True}).start()
+    new = pathlib.Path(WHERE).with_suffix(".new")
+    new.write_text(f"{run.id.hex} {run.flow_run_id.hex}")
+    os.replace(new, WHERE)
 
 @task
 def stuck():
@@ -137,8 +139,14 @@ class FrontEnd:
 
 
 @pytest.fixture
-def notebook(kernel: Kernel) -> Kernel:
-    kernel.run(TASKS)
+def where(tmp_path: Path) -> Path:
+    """Where a task says which run it is."""
+    return tmp_path / "which"
+
+
+@pytest.fixture
+def notebook(kernel: Kernel, where: Path) -> Kernel:
+    kernel.run(f"{TASKS}\nWHERE = {str(where)!r}")
     return kernel
 
 
@@ -149,26 +157,38 @@ def page(notebook: Kernel) -> Iterator[FrontEnd]:
     page.close()
 
 
-def started(notebook: Kernel, cell: str) -> tuple[str, str, str, Outcome]:
+def started(notebook: Kernel, cell: str, where: Path) -> tuple[str, str, str]:
     """A cell that is busy by now: the request, the task run, the flow run."""
     request = notebook.start(cell, watched=True)
-    outcome = notebook.end_of(request, until="END")
-    _, task_run, flow_run, _ = outcome.stdout.split()
-    return request, task_run, flow_run, outcome
+    task_run, flow_run = said(where)
+    return request, task_run, flow_run
+
+
+def said(where: Path) -> list[str]:
+    """Which task run and flow run the task is that has begun."""
+    deadline = time.monotonic() + TIMEOUT
+    while not where.exists():
+        assert time.monotonic() < deadline, "no task has begun"
+        time.sleep(0.01)
+    words = where.read_text().split()
+    where.unlink()
+    return words
 
 
 @pytest.mark.parametrize("way", ["own comm", "panel"])
 @pytest.mark.parametrize("cell", list(CELLS))
-def test_a_button_works_while_the_cell_is_busy(cell: str, way: str, notebook: Kernel, page: FrontEnd) -> None:
+def test_a_button_works_while_the_cell_is_busy(
+    cell: str, way: str, notebook: Kernel, page: FrontEnd, where: Path
+) -> None:
     subshell = page.subshell()
-    request, task_run, _, outcome = started(notebook, CELLS[cell])
+    request, task_run, _ = started(notebook, CELLS[cell], where)
     ask = page.open(subshell) if way == "own comm" else page.panel(subshell)
 
     answer = ask("skip", task_run)
 
     assert answer["ok"], answer
     assert "is being skipped" in answer["message"]
-    ended = notebook.end_of(request, so_far=outcome)
+    ended = notebook.end_of(request)
     assert ended.status == "ok"
     assert notebook.run("value, run.state.name").value == "(None, 'Completed')"
     if way == "panel":
@@ -179,22 +199,24 @@ def test_a_button_works_while_the_cell_is_busy(cell: str, way: str, notebook: Ke
 
 
 @pytest.mark.parametrize("cell", list(CELLS))
-def test_the_whole_run_is_cancelled_while_the_cell_is_busy(cell: str, notebook: Kernel, page: FrontEnd) -> None:
+def test_the_whole_run_is_cancelled_while_the_cell_is_busy(
+    cell: str, notebook: Kernel, page: FrontEnd, where: Path
+) -> None:
     ask = page.open(page.subshell())
-    request, _, flow_run, outcome = started(notebook, CELLS[cell])
+    request, _, flow_run = started(notebook, CELLS[cell], where)
 
     assert ask("cancel", flow_run)["ok"]
 
-    ended = notebook.end_of(request, so_far=outcome)
+    ended = notebook.end_of(request)
     assert ended.status == "error"
     assert "Cancelled from the notebook." in ended.traceback
     assert notebook.run("run.state.name").value == "'Cancelled'"
 
 
-def test_a_cell_is_paused_before_its_next_task_and_resumed(notebook: Kernel, page: FrontEnd) -> None:
+def test_a_cell_is_paused_before_its_next_task_and_resumed(notebook: Kernel, page: FrontEnd, where: Path) -> None:
     ask = page.open(page.subshell())
     cell = "%%flow busy -o run\nfirst = stuck()\nsecond = quick(2)"
-    request, task_run, flow_run, outcome = started(notebook, cell)
+    request, task_run, flow_run = started(notebook, cell, where)
 
     assert "pauses before its next task run" in ask("pause", flow_run)["message"]
     assert ask("skip", task_run)["ok"]
@@ -203,21 +225,19 @@ def test_a_cell_is_paused_before_its_next_task_and_resumed(notebook: Kernel, pag
         assert time.monotonic() < deadline, said
     assert "goes on" in ask("resume", flow_run)["message"]
 
-    assert notebook.end_of(request, so_far=outcome).status == "ok"
+    assert notebook.end_of(request).status == "ok"
     assert notebook.run("first, second, run.state.name").value == "(None, 2, 'Completed')"
 
 
-def test_a_stuck_attempt_is_begun_anew_by_its_button(notebook: Kernel, page: FrontEnd) -> None:
+def test_a_stuck_attempt_is_begun_anew_by_its_button(notebook: Kernel, page: FrontEnd, where: Path) -> None:
     ask = page.open(page.subshell())
-    request, task_run, _, outcome = started(notebook, CELLS["blocked"])
+    request, task_run, _ = started(notebook, CELLS["blocked"], where)
 
     assert "is stopped and begun anew" in ask("retry", task_run)["message"]
-    outcome.stdout = ""
-    outcome = notebook.end_of(request, until="END", so_far=outcome)
-    assert task_run in outcome.stdout
+    assert said(where)[0] == task_run
     assert ask("cancel", task_run)["ok"]
 
-    ended = notebook.end_of(request, so_far=outcome)
+    ended = notebook.end_of(request)
     assert (ended.status, ended.ename) == ("error", "CancelledRun")
 
 

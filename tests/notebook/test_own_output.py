@@ -18,20 +18,20 @@ from prefect_nb.service.run_outputs import Printed, as_seen
 from prefect_nb.store.memory_outputs import MemoryOutputs
 
 PRELUDE = """
-import asyncio, contextlib, io, logging, sys, threading, time
+import asyncio, contextlib, io, json, logging, sys, threading, time
 from IPython.display import HTML, clear_output, display
 from prefect_nb import flow, get_run_logger, task
 from prefect_nb.cache_policies import INPUTS, TASK_SOURCE
 from prefect_nb.home import Home
+from prefect_nb.execution import own_output
 from prefect_nb.notebook.view_outputs import parts
+from prefect_nb.service import history, run_outputs
 
 def last_run():
-    from prefect_nb.service import history
     return history.flow_runs(limit=1)[0]
 
 def rows():
     "What each task run of the newest flow run showed: (name, text of its streams, what it displayed)."
-    from prefect_nb.service import history, run_outputs
     Home.current().ledger.commit()
     return {
         run.name.rpartition("-")[0] or run.name: [
@@ -44,6 +44,16 @@ def rows():
 def say(x):
     print("said", x)
     return x
+
+@task
+def waits():
+    "Until nothing is taken any more."
+    print("before")
+    deadline = time.monotonic() + 20
+    while own_output.captures() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not own_output.captures()
+    print("after")
 """
 
 
@@ -54,7 +64,7 @@ def notebook(kernel: Kernel) -> Kernel:
 
 
 def rows_of(notebook: Kernel) -> dict[str, list[object]]:
-    return json.loads(notebook.run("import json; print(json.dumps(rows()))").stdout)
+    return json.loads(notebook.run("print(json.dumps(rows()))").stdout)
 
 
 def watched(notebook: Kernel, code: str, *, fails: bool = False) -> Outcome:
@@ -153,8 +163,12 @@ def draw():
     ran = watched(notebook, "%%flow\ndraw();")
 
     assert [bundle.get("text/html") for bundle in ran.displays[1:]] == [None, "<b>table</b>", "100 %"]
-    assert rows_of(notebook)["draw"] == [["image/png", "text/plain"], ["text/html", "text/plain"], ["text/html", "text/plain"]]
-    details = notebook.run("from prefect_nb.service import history\n[p['kind'] for p in parts(history.all_task_runs(last_run().id)[0])]")
+    assert rows_of(notebook)["draw"] == [
+        ["image/png", "text/plain"],
+        ["text/html", "text/plain"],
+        ["text/html", "text/plain"],
+    ]
+    details = notebook.run("[p['kind'] for p in parts(history.all_task_runs(last_run().id)[0])]")
     assert details.value == "['image', 'html', 'html']"
     assert "100 %" in notebook.run("parts(history.all_task_runs(last_run().id)[0])").value
 
@@ -178,7 +192,9 @@ def train():
 
 
 def test_log_lines_of_tasks_are_in_the_log_and_those_of_the_flow_in_the_cell_too(notebook: Kernel) -> None:
-    notebook.run("@task(log_prints=True)\ndef told():\n    print('of the task')\n    get_run_logger().warning('careful')")
+    notebook.run(
+        "@task(log_prints=True)\ndef told():\n    print('of the task')\n    get_run_logger().warning('careful')"
+    )
     ran = watched(notebook, "%%flow\nget_run_logger().info('of the flow')\ntold()")
 
     assert "of the flow" in ran.stdout
@@ -190,7 +206,9 @@ def test_log_lines_of_tasks_are_in_the_log_and_those_of_the_flow_in_the_cell_too
 
 
 def test_what_a_cached_task_shows_again_is_under_its_row(notebook: Kernel) -> None:
-    notebook.run("@task(cache_policy=INPUTS + TASK_SOURCE)\ndef told(x):\n    print('told', x)\n    display(HTML('<u>x</u>'))")
+    notebook.run(
+        "@task(cache_policy=INPUTS + TASK_SOURCE)\ndef told(x):\n    print('told', x)\n    display(HTML('<u>x</u>'))"
+    )
     watched(notebook, "%%flow\ntold(1)")
     again = watched(notebook, "%%flow --cache\ntold(1)")
 
@@ -298,7 +316,8 @@ def leaves():
 def test_pool_threads_print_under_the_cell_that_runs_them(notebook: Kernel) -> None:
     watched(notebook, "%%flow\nsay.map(range(4)).wait()")
 
-    assert sorted(notebook.run("%%flow\nsay.map(range(4)).wait()").stdout.split()) == sorted("said 0 said 1 said 2 said 3".split())
+    said = notebook.run("%%flow\nsay.map(range(4)).wait()").stdout
+    assert sorted(re.findall(r"said|\d", said)) == ["0", "1", "2", "3", "said", "said", "said", "said"]
 
 
 def test_a_detached_run_goes_on_under_its_rows_while_other_cells_print(notebook: Kernel) -> None:
@@ -314,7 +333,9 @@ def step(n):
 """
     )
     watched(notebook, "%%flow --detach -o run\nfor n in range(3):\n    step(n)")
-    outputs = [watched(notebook, f"print('cell', {n})\ngo[{n}].set()\nassert seen.acquire(timeout=30)") for n in range(2)]
+    outputs = [
+        watched(notebook, f"print('cell', {n})\ngo[{n}].set()\nassert seen.acquire(timeout=30)") for n in range(2)
+    ]
     notebook.run("go[2].set()\nassert run.wait(30)")
 
     assert [one.stdout for one in outputs] == ["cell 0\n", "cell 1\n"]
@@ -370,12 +391,19 @@ def count():
 
 def test_secrets_are_masked(notebook: Kernel) -> None:
     notebook.run("from prefect_nb.model import redaction\nredaction.learn('hunter2-hunter2')")
-    notebook.run("@task\ndef leak():\n    print('it is hunter2-', end='')\n    print('hunter2')\n    display(HTML('hunter2-hunter2'))")
+    notebook.run(
+        "@task\ndef leak():\n    print('it is hunter2-', end='')\n    print('hunter2')\n    display(HTML('hunter2-hunter2'))"
+    )
     ran = watched(notebook, "%%flow\nleak()")
 
     assert rows_of(notebook)["leak"][0] == "it is ********\n"
     assert "hunter2-hunter2" not in ran.displays[0]["text/html"]
-    assert "hunter2" not in notebook.run("[o.data for o in Home.current().store.outputs.read(history.all_task_runs(last_run().id)[0].id)]").value
+    assert (
+        "hunter2"
+        not in notebook.run(
+            "[o.data for o in Home.current().store.outputs.read(history.all_task_runs(last_run().id)[0].id)]"
+        ).value
+    )
     notebook.run("redaction.forget()")
 
 
@@ -384,11 +412,12 @@ def test_secrets_are_masked(notebook: Kernel) -> None:
 
 BREAK = """
 from prefect_nb.notebook import screens
-original = screens.NotebookScreen._replace
-def broken(self, bundle):
+originals = screens.NotebookScreen._replace, screens.NotebookScreen._feed
+def broken(self, what):
     raise OSError("the front end is gone")
-screens.NotebookScreen._replace = broken
+screens.NotebookScreen._replace = screens.NotebookScreen._feed = broken
 """
+MEND = "screens.NotebookScreen._replace, screens.NotebookScreen._feed = originals"
 
 
 def test_a_view_that_fails_at_the_end_gives_everything_back(notebook: Kernel) -> None:
@@ -397,27 +426,26 @@ def test_a_view_that_fails_at_the_end_gives_everything_back(notebook: Kernel) ->
         code = "%%flow\nsay(1)\nprint('x', file=sys.stderr)\nsay(2)\nget_run_logger().info('of the flow')"
         ran = watched(notebook, code)
     finally:
-        notebook.run("screens.NotebookScreen._replace = original")
+        notebook.run(MEND)
 
     assert ran.stdout.endswith("said 1\nsaid 2\n")
     assert notebook.run(TAPS).value == "('OutStream', 'OutStream', False)"
 
 
 def test_a_view_that_fails_on_its_way_gives_back_and_stands_aside(notebook: Kernel) -> None:
-    notebook.run(BREAK + "\n@task\ndef waits():\n    print('before')\n    while own_output.captures():\n        time.sleep(0.01)\n    print('after')")
-    notebook.run("from prefect_nb.execution import own_output")
+    notebook.run(BREAK)
     try:
         ran = watched(notebook, "%%flow\nwaits()")
     finally:
-        notebook.run("screens.NotebookScreen._replace = original")
+        notebook.run(MEND)
 
     assert ran.stdout == "before\nafter\n"
 
 
 def test_no_widgets_no_taking(notebook: Kernel) -> None:
-    notebook.run("import builtins\nsys.modules['anywidget'] = None\nfrom prefect_nb.notebook import screens\nscreens.panel_class.cache_clear()")
-    notebook.run("@task\ndef waits():\n    print('before')\n    deadline = time.monotonic() + 20\n    while own_output.captures() and time.monotonic() < deadline:\n        time.sleep(0.01)\n    print('after')")
-    notebook.run("from prefect_nb.execution import own_output")
+    notebook.run(
+        "import builtins\nsys.modules['anywidget'] = None\nfrom prefect_nb.notebook import screens\nscreens.panel_class.cache_clear()"
+    )
     try:
         ran = watched(notebook, "%%flow\nwaits()")
     finally:
@@ -425,6 +453,19 @@ def test_no_widgets_no_taking(notebook: Kernel) -> None:
 
     assert ran.stdout == "before\nafter\n"
     assert "before" not in ran.html
+
+
+def test_a_kernel_that_is_told_to_end_gives_everything_back(kernel_environment: dict[str, str]) -> None:
+    ending = Kernel(kernel_environment)
+    ending.run(PRELUDE)
+    code = "%%flow\nprint('begun')\nsay(1)\nprint('taken')\nfor _ in range(600):\n    time.sleep(0.1)"
+    request = ending.start(code, watched=True)
+    begun = ending.end_of(request, until="taken")
+    ending._client.shutdown()
+    try:
+        assert "said 1\n" in ending.later(request, begun, lambda one: "said 1\n" in one.stdout).stdout
+    finally:
+        ending.close()
 
 
 def test_it_is_there_after_a_restart(
@@ -435,26 +476,35 @@ def test_it_is_there_after_a_restart(
 
     later = other_kernel.run(f"%runs {name}")
     assert "said kept" in later.html
-    other_kernel.run(PRELUDE + "from prefect_nb.service import history")
+    other_kernel.run(PRELUDE)
     assert "said kept" in other_kernel.run(f"parts(history.all_task_runs(history.find_flow_run({name!r}).id)[0])").value
 
-    id = notebook.run("from prefect_nb.service import history\nprint(history.all_task_runs(run.id)[0].id)").stdout.strip()
+    id = notebook.run("print(history.all_task_runs(run.id)[0].id)").stdout.strip()
     for arguments in ([id], [id, "--follow"]):
         command = [sys.executable, "-m", "prefect_nb", "task-run", "output", *arguments]
-        done = subprocess.run(command, env=kernel_environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            command, check=False, env=kernel_environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
         assert (done.returncode, done.stdout) == (0, "said kept\n"), done.stderr
     as_json = subprocess.run(
         [sys.executable, "-m", "prefect_nb", "task-run", "output", id, "-o", "json"],
-        env=kernel_environment, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        check=False,
+        env=kernel_environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert json.loads(as_json.stdout) == [{"kind": "stdout", "text": "said kept\n"}]
 
 
 def test_nothing_kept_is_said(notebook: Kernel, kernel_environment: dict[str, str], tmp_path: Path) -> None:
     notebook.run("%%flow -o run\nsay(1)")
-    id = notebook.run("from prefect_nb.service import history\nprint(history.all_task_runs(run.id)[0].id)").stdout.strip()
+    id = notebook.run("print(history.all_task_runs(run.id)[0].id)").stdout.strip()
     command = [sys.executable, "-m", "prefect_nb", "task-run", "output", id]
-    done = subprocess.run(command, env=kernel_environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, check=False, env=kernel_environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
 
     assert (done.returncode, done.stdout) == (0, "")
     assert "Nothing is kept of what task run 'say 1-' printed" in done.stderr
@@ -473,14 +523,180 @@ def chatter(lines, words):
 """
     )
     ran = watched(notebook, "%%flow\nchatter(20_000, 'a line of ordinary length, as tasks print them, number')")
-    plain = notebook.run("begun = time.perf_counter()\nfor n in range(20_000):\n    print('a line of ordinary length, as tasks print them, number', n)\ntook['plain'] = time.perf_counter() - begun")
+    plain = notebook.run(
+        "begun = time.perf_counter()\nfor n in range(20_000):\n    print('a line of ordinary length, as tasks print them, number', n)\ntook['plain'] = time.perf_counter() - begun"
+    )
     task, cell = json.loads(notebook.run("print(json.dumps([took['task'], took['plain']]))").stdout)
     print(f"20,000 lines: {task:.3f} s under a row, {cell:.3f} s in a cell")  # noqa: T201
     assert ran.stdout == ""
     assert len(ran.displays[0]["text/html"].encode()) < 20_000
     assert "more lines: <code>prefect-nb task-run output" in ran.displays[0]["text/html"]
     assert task < 3 * cell + 0.5
-    (text,) = rows_of(notebook)["chatter"]
-    assert text.splitlines()[-1].startswith("... ")
-    assert "1 MiB of a task run's output" in text.splitlines()[-1]
+    shown = rows_of(notebook)["chatter"]
+    assert len(shown) == 2, [(len(one), one[-200:]) for one in shown]
+    text, marker = shown
+    assert len(text) == output_rows.PER_TASK_RUN
+    assert "more characters were left out: 1 MiB of a task run's output" in marker
     assert len(plain.stdout.splitlines()) == 20_000
+
+
+# By itself
+
+
+class Run:
+    def __init__(self) -> None:
+        self.id, self.flow_run_id = uuid4(), uuid4()
+
+
+class Execution:
+    """A task run, as far as a capture knows it."""
+
+    def __init__(self) -> None:
+        self.run, self.scope = Run(), None
+
+
+@pytest.fixture
+def store() -> MemoryOutputs:
+    return MemoryOutputs()
+
+
+def kept(store: MemoryOutputs, execution: Execution) -> list[tuple[str, str]]:
+    return [(output.kind, output.data) for output in store.read(execution.run.id)]
+
+
+def test_everything_is_given_back_in_order_line_by_line(
+    store: MemoryOutputs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capture, one, two = Capture(store, uuid4(), lambda: True), Execution(), Execution()
+    capture.begin()
+    for execution, text in ((one, "a"), (two, "b"), (one, "1\n"), (two, "2\nrest")):
+        assert capture.text(execution, "stdout", text)
+    capture.line("stdout", "a log line\n")
+    capture.text(one, "stderr", "oh\n")
+    own_output.give_all_back()
+
+    shown = capsys.readouterr()
+    assert shown.out == "a1\nb2\na log line\nrest\n"
+    assert shown.err == "oh\n"
+    assert not capture.text(one, "stdout", "later")
+    assert own_output.captures() == []
+    assert not isinstance(sys.stdout, taps._Tap)
+    capture.give_back()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_store_that_refuses_gives_everything_back(
+    store: MemoryOutputs, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_outputs: list[Output]) -> None:
+        raise OSError("disk full")
+
+    store.write = refuse  # type: ignore[method-assign]
+    capture = Capture(store, uuid4(), lambda: True)
+    capture.begin()
+    capture.text(Execution(), "stdout", "kept somewhere\n")
+    assert capture._writer is not None
+    capture._writer.join(20)
+
+    assert capsys.readouterr().out == "kept somewhere\n"
+    assert "disk full" in caplog.text
+
+
+def test_what_has_no_room_is_counted(store: MemoryOutputs) -> None:
+    capture, one = Capture(store, uuid4(), lambda: True), Execution()
+    capture.text(one, "stdout", "x" * (output_rows.PER_TASK_RUN - 10))
+    for _ in range(5):
+        capture.text(one, "stdout", "ö" * 100)
+    capture.flush()
+    capture.text(one, "stdout", "never")
+    capture.flush()
+
+    (_, text), (stream, marker) = kept(store, one)
+    assert text.startswith("xxx")
+    assert stream == "stderr"
+    assert marker.startswith("... 503 more characters were left out: 1 MiB of a task run's output are kept")
+
+
+def test_a_bar_that_never_ends_takes_the_room_of_a_line(store: MemoryOutputs) -> None:
+    capture, one = Capture(store, uuid4(), lambda: True), Execution()
+    for percent in range(3000):
+        capture.text(one, "stderr", f"\r{percent / 30:5.1f} % {'#' * (percent // 30)}{'-' * 400}")
+        if percent % 100 == 0:
+            capture.flush()
+    capture.flush()
+
+    ((_, text),) = kept(store, one)
+    assert len(text) < 2000
+    assert as_seen(text).startswith("100.0 % ###")
+    assert capture.newest_line(one.run.id).startswith("100.0 %")
+
+
+def test_a_run_that_is_resumed_goes_on_with_its_numbers(store: MemoryOutputs) -> None:
+    one = Execution()
+    for text in ("first\n", "second\n"):
+        capture = Capture(store, uuid4(), lambda: True)
+        capture.text(one, "stdout", text)
+        capture.flush()
+
+    assert kept(store, one) == [("stdout", "first\n"), ("stdout", "second\n")]
+
+
+@pytest.mark.parametrize(
+    ("raw", "seen"),
+    [
+        ("plain\nlines\n", "plain\nlines\n"),
+        ("10 %\r20 %\r100 %\n", "100 %\n"),
+        ("longer line\rshort\n", "shortr line\n"),
+        ("a\r\nb\r\n", "a\nb\n"),
+        ("\x1b[31mred\x1b[0m\n", "red\n"),
+        ("outer 1\n inner 1\x1b[A\router 2\n inner 2", "outer 2\n inner 2"),
+        ("oops\x08\x08ps!\n", "oops!\n"),
+        ("gone\r\x1b[Kthere\n", "there\n"),
+        ("\x1b]0;title\x07text", "text"),
+    ],
+)
+def test_text_as_a_terminal_leaves_it(raw: str, seen: str) -> None:
+    assert as_seen(raw) == seen
+
+
+def test_the_static_part_keeps_within_its_room_and_tells_where_the_rest_is() -> None:
+    printed = {uuid4(): Printed([f"<b>line {n}</b> " + "ä" * 300 for n in range(200)], 19_800, 2) for _ in range(12)}
+    names = {id: f"clean {n}" for n, id in enumerate(printed)}
+    html = printed_html(printed, names, 5_000)
+    text = printed_lines(printed, names)
+
+    assert 2_000 < len(html.encode()) <= 5_000
+    assert "<details>" in html
+    assert "<b>" not in html
+    assert re.search(r"(19,\d+|20,000) more lines: <code>prefect-nb task-run output &#x27;clean 0&#x27;</code>", html)
+    assert len(text) < 100
+    assert printed_html({}, {}, 5_000) == ""
+    assert printed_html(printed, names, 100) == ""
+
+
+def test_a_running_row_shows_the_newest_line() -> None:
+    from msgspec.structs import replace
+
+    from prefect_nb.model.runs import FlowRun, TaskRun
+    from prefect_nb.model.states import StateType
+    from prefect_nb.notebook.view_board import Board
+    from prefect_nb.notebook.view_payload import payload
+
+    flow_run = FlowRun(id=uuid4(), name="otter", flow_name="etl", state_type=StateType.RUNNING, state_name="Running")
+    board = Board(flow_run.id)
+    runs = [
+        TaskRun(
+            id=uuid4(),
+            name=f"t{n}",
+            task_key=f"t{n}",
+            flow_run_id=flow_run.id,
+            state_type=type_,
+            state_name=type_.capitalize(),
+        )
+        for n, type_ in enumerate((StateType.RUNNING, StateType.COMPLETED))
+    ]
+    board.put([flow_run, *runs])
+    picture = replace(board.picture(0), saying=lambda _id: "epoch 3 of 10")
+    rows = [item["row"] for item in json.loads(payload(picture))["items"]]
+
+    assert ["epoch 3 of 10" in row for row in rows] == [True, False]

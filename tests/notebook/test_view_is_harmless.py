@@ -102,5 +102,7 @@ def _texts(value):
 
 
 def test_a_place_is_clean_too():
-    found = place_of('Traceback (most recent call last):\n  File "x<b>\x1b[31m.py", line 3, in f\n    \x1b]52;c;x\x07go()\n')
+    found = place_of(
+        'Traceback (most recent call last):\n  File "x<b>\x1b[31m.py", line 3, in f\n    \x1b]52;c;x\x07go()\n'
+    )
     assert str(found) == "x<b>.py, line 3, in f: go()"

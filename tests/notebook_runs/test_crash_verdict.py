@@ -77,7 +77,7 @@ FAULT = """Fatal Python error: Segmentation fault
 
 Current thread 0x00007f (most recent call first):
   File "/usr/lib/python3.11/ctypes/__init__.py", line 519 in string_at
-  File "/tmp/ipykernel_12/341.py", line 3 in crash
+  File "ipykernel_12/341.py", line 3 in crash
   File "/x/site-packages/IPython/core/interactiveshell.py", line 3553 in run_code
 """
 

@@ -281,3 +281,13 @@ def test_a_run_completed_needs_nothing_any_more(write: Any, history: Any):
     control.resume(run)
 
     assert not folder.exists()
+
+
+def test_no_kernel_is_kept_of_a_run_that_was_to_end(write: Any, history: Any):
+    home = Home.current()
+    state = Flow.from_notebook(write("x = 1", "import time; time.sleep(60)"), timeout_seconds=2)(return_state=True)
+    assert state.name == "TimedOut"
+    assert parking.parked_kernels(home.path) == []
+    assert Flow.from_notebook(write("import os; os._exit(1)", name="dead"))(return_state=True).is_crashed()
+    assert Flow.from_notebook(write("exit()", name="left"))(return_state=True).is_failed()
+    assert parking.parked_kernels(home.path) == []

@@ -334,7 +334,16 @@ def test_the_payload_is_small_and_clean():
 def test_the_script_makes_text_only():
     static = Path(prefect_nb.__file__).parent / "notebook" / "static"
     text = script().replace("http://www.w3.org/2000/svg", "")  # a name, not an address
-    for dangerous in ("innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "Function(", ".onclick", "http", "srcdoc"):
+    for dangerous in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "eval(",
+        "Function(",
+        ".onclick",
+        "http",
+        "srcdoc",
+    ):
         assert dangerous not in text
     assert "prefers-reduced-motion" in (static / "view.css").read_text()
 
@@ -445,7 +454,9 @@ def test_what_the_ticker_shows_belongs_to_the_cell_that_started_the_run(kernel):
 
 def test_the_widgets_of_a_kernel_do_not_pile_up(kernel):
     code = STORY + "until(lambda: view._screen._panel is not None)\n" + ENDING
-    run_cell(kernel, "import prefect_nb.notebook.screens as screens; screens.KEPT = 1; print(end='')" + "\n" + code, True)
+    run_cell(
+        kernel, "import prefect_nb.notebook.screens as screens; screens.KEPT = 1; print(end='')" + "\n" + code, True
+    )
     opened, closed = set(), set()
     for _ in range(3):
         _, comms = run_cell(kernel, code, allow_stdin=True)

@@ -39,7 +39,6 @@ function lineView(key, table) {
     if (!setButtons && (!data.can || (isWaiting && table.current !== key && !line.matches(":hover, :focus-within")))) return;
     setButtons ??= actions(acts, table.control);
     setButtons(data.can, data.run, data.name);
-    setTabStops(view, table.current === key);
   };
   line.pnbView = view;
 
@@ -61,6 +60,7 @@ function lineView(key, table) {
     if (line.dataset.state !== data.type) line.dataset.state = data.type;
     if (line.dataset.kind !== data.kind) line.dataset.kind = data.kind;
     view.act();
+    setTabStops(view, table.current === key);
   };
   return view;
 }
@@ -159,8 +159,8 @@ function taskTable(parent, control) {
     const before = known.get(table.current);
     table.current = view.key;
     if (before) setTabStops(before, false);
-    setTabStops(view, true);
     view.act?.();
+    setTabStops(view, true);
     if (focus && !view.line.contains(document.activeElement)) view.line.focus();
   };
 
