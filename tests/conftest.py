@@ -28,6 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
             del os.environ[name]
     home = tempfile.mkdtemp(prefix="prefect_nb_tests_")
     os.environ["PREFECT_NB_HOME"] = home
+    # Where signatures of executed notebooks go.
+    os.environ["JUPYTER_DATA_DIR"] = f"{home}/jupyter"
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
 
 

@@ -123,7 +123,7 @@ class CellLoop:
                 widgets = self._displays.widget_metadata()
                 if widgets is not None:
                     self.notebook["metadata"]["widgets"] = widgets
-                self._saver.save()
+                self._saver.finish()
         return end
 
     def _run(self) -> End:

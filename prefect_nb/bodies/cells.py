@@ -103,7 +103,7 @@ def cell_name(cell: Mapping[str, Any], before: Mapping[str, Any] | None = None) 
             return _clipped(headings[-1].strip())
     lines = [line.strip() for line in cell["source"].splitlines()]
     telling = [line for line in lines if _DECORATION.sub("", line)]
-    first = next((line for line in telling if not line.startswith("%%")), telling[0] if telling else "cell")
+    first = next((line for line in telling if not line.startswith(("%%", "@"))), telling[0] if telling else "cell")
     return _clipped(_DECORATION.sub("", first) if first.startswith("#") else first)
 
 

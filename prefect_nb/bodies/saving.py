@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from prefect_nb.bodies import signing
 from prefect_nb.bodies.document import Document, Notebook, is_url
 from prefect_nb.exceptions import NotebookError
 from prefect_nb.model.redaction import redact, redact_texts
@@ -100,15 +101,28 @@ class Saver:
         self._output = output
         self._saved = time.monotonic()
         self._took = 0.0
+        self._is_local = output is not None and not is_url(output)
+        if self._is_local:
+            signing.prepare()
 
-    def save(self) -> None:
-        """Write it now.
+    def finish(self) -> None:
+        """Write it for the last time, and have this user's Jupyter trust it.
+
+        Raises:
+            NotebookError: it cannot be written.
+        """
+        text = self.save()
+        if text is not None and self._is_local:
+            signing.sign(text.decode())
+
+    def save(self) -> bytes | None:
+        """Write it now; returns what was written.
 
         Raises:
             NotebookError: it cannot be written.
         """
         if self._output is None:
-            return
+            return None
         started = time.monotonic()
         text = encoded(self._notebook)
         try:
@@ -123,6 +137,7 @@ class Saver:
         finally:
             self._saved = time.monotonic()
             self._took = self._saved - started
+        return text
 
     def tick(self, *, within_cell: bool) -> None:
         """Write it if it is time to; a failure is left to the next time."""

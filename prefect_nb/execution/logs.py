@@ -82,7 +82,10 @@ def get_run_logger(context: Any = None, **extra: Any) -> RunLogger:  # noqa: ARG
         return flow_run_logger(flow.execution.run, flow.execution.flow, **extra)
     if _flow_logger.disabled and _task_logger.disabled:
         return RunLogger(_flow_logger, extra)
-    raise MissingContextError("There is no active flow or task run context.")
+    hint = ""
+    if threading.current_thread() is not threading.main_thread():
+        hint = " A thread that your code starts belongs to the run if it is given contextvars.copy_context().run to call."
+    raise MissingContextError(f"There is no active flow or task run context.{hint}")
 
 
 @contextmanager

@@ -110,7 +110,8 @@ class Row:
 
 
 Item = tuple[Row | None, str, Any]
-"""Whose it is (of a log line: nobody's), its kind, and a text, a `Bundle`, or of a clear whether it waits."""
+"""Whose it is (of a log line: nobody's), its kind, and its content: a text, a `Bundle`, of a "clear" whether it waits, and
+of a "full" how many characters were left out."""
 
 
 class Held:
@@ -141,7 +142,7 @@ class Held:
         """All of it, also the lines that have no end yet, and how much there was no room for."""
         begun = [(kind, "".join(pieces)) for (_, kind), pieces in self._begun.items()]
         rest = [(kind, f"{text}\n") for kind, text in begun if text]
-        return [*self._lines, *rest, *(("stderr", _marker(row)) for row in rows if row.left_out)]
+        return [*self._lines, *rest, *(("stderr", _marker(row.left_out)) for row in rows if row.left_out)]
 
 
 def size_of(text: str) -> int:
@@ -183,7 +184,8 @@ def batch_of(items: Iterable[Item], at_us: int) -> Batch:
                 batch.display(row, content)
             elif kind == "clear":
                 batch.clear(row, content)
-        batch.marker(row)
+            elif kind == "full" and row.is_full:  # and not cleared since
+                batch.marker(row, content)
     return batch
 
 
@@ -235,12 +237,11 @@ class Batch:
         if not wait:
             self._clear_first(row)
 
-    def marker(self, row: Row) -> None:
+    def marker(self, row: Row, left_out: int) -> None:
         """What stands for what was left out."""
-        if row.left_out:
-            number = row.places.setdefault("", (row.number, 0))[0]
-            row.number = max(row.number, number + 1)
-            self._put(row, number, "stderr", _marker(row))
+        number = row.places.setdefault("", (row.number, 0))[0]
+        row.number = max(row.number, number + 1)
+        self._put(row, number, "stderr", _marker(left_out))
 
     def _clear_first(self, row: Row) -> None:
         if not row.clears:
@@ -280,8 +281,8 @@ def _last_line(text: str) -> str:
     return ""
 
 
-def _marker(row: Row) -> str:
+def _marker(left_out: int) -> str:
     return (
-        f"... {row.left_out:,} more characters were left out: {PER_TASK_RUN // 1024**2} MiB of a task run's output "
+        f"... {left_out:,} more characters were left out: {PER_TASK_RUN // 1024**2} MiB of a task run's output "
         f"are kept, and {PER_FLOW_RUN // 1024**2} MiB of a flow run's.\n"
     )

@@ -216,7 +216,7 @@ class Capture:
             with self._lock:
                 items, self._items = self._items, []
                 full, self._full = self._full, set()
-            items += [(row, "", None) for row in full]
+                items += [(row, "full", row.left_out) for row in full]
             if not items:
                 return
             self._held.take(items)

@@ -181,6 +181,10 @@ class FlowRun(Snapshot, frozen=True, kw_only=True, omit_defaults=True):
     epoch: int = 1
     recoveries: int = 0
     """How often it was taken over to be resumed."""
+    execution_count: int | None = None
+    """Of a flow cell: the number in the brackets beside it."""
+    cell_source: str | None = None
+    """Of a flow cell: its text as it was executed; the notebook may have changed since."""
 
     def _details(self) -> StateDetails:
         details = Snapshot._details(self)

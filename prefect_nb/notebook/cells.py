@@ -27,10 +27,13 @@ class Cell:
 
     def __init__(self, shell: Any, header: str, body: str) -> None:
         self.shell = shell
+        self.source = f"{header}\n{body}"
+        """As its author wrote it."""
+        self.execution_count = execution_count(shell)
         blank = len(body) - len(body.lstrip("\n"))
         # IPython drops empty lines at the top; the numbers of the others must not change.
         self.text = f"# {header}\n" + "\n" * blank + shell.transform_cell(body)
-        self.filename: str = shell.compile.cache(self.text, execution_count(shell), raw_code=self.text)
+        self.filename: str = shell.compile.cache(self.text, self.execution_count, raw_code=self.text)
         self.tree: ast.Module = shell.transform_ast(shell.compile.ast_parse(self.text, filename=self.filename))
         self.is_silent: bool = DisplayHook.semicolon_at_end_of_expression(body)  # type: ignore[no-untyped-call]
         """Whether a semicolon at the end keeps the last value from being shown."""

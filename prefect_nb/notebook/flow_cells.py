@@ -16,6 +16,7 @@ from prefect_nb.execution.flow_runs import FlowExecution
 from prefect_nb.execution.futures import PrefectFuture, PrefectFutureList, wait
 from prefect_nb.execution.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 from prefect_nb.flows import Flow
+from prefect_nb.model.redaction import redact
 from prefect_nb.model.states import GLYPHS, State, StateType
 from prefect_nb.notebook.cells import Cell
 from prefect_nb.notebook.detached import DetachedRun, queue_of
@@ -26,6 +27,7 @@ from prefect_nb.service.text import one_line
 
 DEFAULT_NAME = "cell-flow"
 KIND = "cell-flow"
+_LONGEST_SOURCE = 100_000
 RUNNERS = {"threads": ThreadPoolTaskRunner, "processes": ProcessPoolTaskRunner}
 
 
@@ -224,7 +226,14 @@ class FlowCell:
             log_prints=True if options.log_prints else None,
             durable=options.durable,
         )
-        return flow.start(self._parameters, on_start=self._started, kind=KIND, entrypoint=None)
+        return flow.start(
+            self._parameters,
+            on_start=self._started,
+            kind=KIND,
+            entrypoint=None,
+            execution_count=self._cell.execution_count,
+            cell_source=redact(self._cell.source[:_LONGEST_SOURCE]),
+        )
 
     def _started(self, execution: FlowExecution) -> None:
         self._execution = execution

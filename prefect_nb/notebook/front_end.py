@@ -17,6 +17,14 @@ def answers_questions(kernel: Any) -> bool:
         return False
 
 
+def is_notebook(kernel: Any) -> bool:
+    """Whether the cell is one of a notebook, where an output can be replaced; a console says nothing of cells."""
+    try:
+        return isinstance(kernel.get_parent("shell")["metadata"].get("cellId"), str)
+    except Exception:
+        return False
+
+
 def is_watched(shell: Any) -> bool:
     """Whether the kernel, or the terminal, goes on to live after the last cell, with somebody who looks at it."""
     kernel = getattr(shell, "kernel", None)

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from prefect_nb.execution.own_output import Capture
 from prefect_nb.interfaces import Artifact, Entry, LogLine, MetricPoint
+from prefect_nb.notebook.front_end import answers_questions
 from prefect_nb.notebook.html import placeholder
 from prefect_nb.notebook.picture import Picture
 from prefect_nb.notebook.screens import Bundle, NotebookScreen, Screen, TerminalScreen, bundle_of
@@ -240,24 +241,12 @@ def make_view(flow_run_id: UUID) -> LiveView | None:
     kernel = getattr(shell, "kernel", None)
     if kernel is None:
         return LiveView(flow_run_id, TerminalScreen(), artifacts=artifact_service.of_runs, facts=Facts())
-    screen = NotebookScreen(widgets=_somebody_is_there(kernel), viewed="VSCODE_PID" in os.environ)
+    # Colab asks its users before it shows widgets of others.
+    widgets = "google.colab" not in sys.modules and answers_questions(kernel)
+    screen = NotebookScreen(widgets=widgets, viewed="VSCODE_PID" in os.environ)
     return LiveView(flow_run_id, screen, artifacts=artifact_service.of_runs, facts=Facts())
 
 
 def _shell() -> Any:
     ipython = sys.modules.get("IPython")
     return None if ipython is None else ipython.get_ipython()
-
-
-def _somebody_is_there(kernel: Any) -> bool:
-    """Whether a person sits at the front end and it may understand widgets.
-
-    Front ends do not say so; but one that answers no questions (`allow_stdin`) is a program that executes notebooks,
-    and would keep a widget's state in the notebook's metadata. Colab asks its users before it shows such widgets.
-    """
-    if "google.colab" in sys.modules:
-        return False
-    try:
-        return bool(kernel.get_parent("shell")["content"]["allow_stdin"])
-    except Exception:
-        return False

@@ -11,6 +11,7 @@ from prefect_nb.execution.own_output import Capture, give_all_back
 from prefect_nb.execution.taps import shell_here
 from prefect_nb.home import Home
 from prefect_nb.model.runs import TaskRun
+from prefect_nb.notebook.front_end import is_notebook
 from prefect_nb.notebook.view import LiveView
 from prefect_nb.notebook.view_details import SOURCES, Part
 from prefect_nb.service import run_outputs
@@ -102,9 +103,10 @@ def _command(run: TaskRun) -> str:
 
 
 def _is_under_cell() -> bool:
-    """Whether what is printed goes to the cell, and nobody in between has redirected it to use it himself."""
+    """Whether what is printed goes to a notebook's cell, and nobody in between has redirected it to use it himself."""
     streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
-    return all(hasattr(stream, "pub_thread") for stream in streams)
+    in_notebook = is_notebook(getattr(shell_here(), "kernel", None))
+    return in_notebook and all(hasattr(stream, "pub_thread") for stream in streams)
 
 
 def _expect_shutdown() -> None:

@@ -11,6 +11,7 @@ from prefect_nb.engine.commands import Interrupted, Outcome, Raised, Returned
 from prefect_nb.engine.task_run import describe
 from prefect_nb.exceptions import SerializationError
 from prefect_nb.model.words import type_name
+from prefect_nb.runners import captured
 from prefect_nb.runners.aside import unpacking
 
 _DEEPEST_BLAME = 6
@@ -86,6 +87,8 @@ def pickle_work(work: Any) -> bytes:
             f"This call cannot be sent to a worker process, because of {_blame(work)}: {describe(error)}. "
             "Pass plain data and make such objects inside the task, or run it on a thread pool."
         ) from error
+    if len(data) >= captured.LARGE_BYTES:
+        captured.tell(work)
     return data
 
 

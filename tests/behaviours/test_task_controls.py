@@ -13,7 +13,10 @@ import pytest
 
 from prefect_nb import Task, allow_failure, flow, task
 from prefect_nb.exceptions import CancelledRun
+from prefect_nb.execution import task_controls
 from prefect_nb.home import Home
+from prefect_nb.interfaces import Request
+from prefect_nb.model.runs import TaskRun
 from prefect_nb.service import doctor
 from prefect_nb.service.task_control import command
 from prefect_nb.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
@@ -642,6 +645,38 @@ def test_a_request_of_another_process_is_taken_and_answered(gate: Gate, history:
     assert taken.startswith("taken: ")
     assert late.startswith("refused: ")
     assert "has ended already: it is Cancelled" in late
+
+
+def test_a_request_that_lay_there_since_before_a_resume_is_refused() -> None:
+    run = TaskRun(id=UUID(int=5), name="late")
+    request = Request(1, UUID(int=6), "cancel-task", 100, task_controls.details_of(run.id, "Cancelled."))
+    outcome = task_controls.too_late(run, request, entered_us=200, now_us=300)
+    assert outcome is not None
+    assert "asked before its flow run was begun again" in outcome
+    assert task_controls.too_late(run, request, entered_us=50, now_us=300) is None, "its kernel may know of it"
+    assert "There is no such task run" in str(task_controls.too_late(None, request, 50, 300))
+    assert "cannot be reached" in str(task_controls.too_late(run, request, 50, 10_000_000))
+
+
+@task
+def calls_inside(folder: Path) -> Any:
+    return waiting(folder)
+
+
+def test_what_a_worker_process_called_is_not_reached_by_itself(gate: Gate, history: Any) -> None:
+    @flow(task_runner=ProcessPoolTaskRunner(max_workers=1))
+    def work() -> Any:
+        outer = calls_inside.submit(gate.folder)
+        eventually(gate.begun)
+        inner = eventually(lambda: next((run for run in history.task_runs() if run.parent_id is not None), None))
+        answer = command("skip", task_run_id=inner.id)
+        gate.opened()
+        return answer, outer.result()
+
+    answer, value = work()
+    assert not answer.ok
+    assert "called in a worker process" in answer.message
+    assert value == "done"
 
 
 # Pausing the flow run

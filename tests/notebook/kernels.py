@@ -5,6 +5,7 @@ import queue
 import re
 import sys
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable
 from tempfile import TemporaryDirectory
@@ -82,7 +83,12 @@ class Kernel:
 
     def start(self, code: str, *, store_history: bool = True, watched: bool = False) -> str:
         """Have the kernel begin with a cell; returns the request's id. `watched`: as a front end with a person does."""
-        return self._client.execute(code, store_history=store_history, allow_stdin=watched)
+        if not watched:
+            return self._client.execute(code, store_history=store_history, allow_stdin=False)
+        content = {"code": code, "silent": False, "store_history": store_history, "allow_stdin": True}
+        message = self._client.session.msg("execute_request", content, metadata={"cellId": uuid.uuid4().hex})
+        self._client.shell_channel.send(message)
+        return message["header"]["msg_id"]
 
     def later(self, request: str, outcome: Outcome, until: Callable[[Outcome], bool]) -> Outcome:
         """What a cell that has ended leaves afterwards, until that is enough."""

@@ -92,6 +92,12 @@ def test_nothing_changes_where_nobody_watches(notebook: Kernel) -> None:
     assert rows_of(notebook) == {"say 1": [], "say 2": []}
 
 
+def test_nor_in_a_console_which_cannot_replace_an_output(notebook: Kernel) -> None:
+    ran = notebook.end_of(notebook._client.execute("%%flow\nsay(1)", allow_stdin=True))
+
+    assert "said 1\n" in ran.stdout
+
+
 def test_four_tasks_at_once_do_not_mix(notebook: Kernel) -> None:
     notebook.run(
         """

@@ -1,0 +1,166 @@
+"""What a person does with a `%%flow` cell in a real JupyterLab: options, Ctrl-C, the buttons of a row, colours."""
+
+from pathlib import Path
+
+import pytest
+from lab import Lab
+from playwright.sync_api import expect
+from view_story import THEMES, line, panel_of, show_theme
+
+LOAD = "%load_ext prefect_nb"
+SECONDS = 30_000
+TASKS = """
+import asyncio, pathlib, time
+from prefect_nb import get_run_logger, task
+from prefect_nb.cache_policies import INPUTS
+
+@task
+def double(n):
+    return 2 * n
+
+@task
+async def fetch(n):
+    await asyncio.sleep(0)
+    return n + 1
+
+@task
+def gated(path):
+    get_run_logger().info("waiting for %s", pathlib.Path(path).name)
+    while not pathlib.Path(path).exists():
+        time.sleep(0.02)
+    return "open"
+
+@task
+def careful(path):
+    try:
+        while True:
+            time.sleep(0.02)
+    finally:
+        pathlib.Path(path).write_text("tidied up")
+
+@task
+def deaf(path):
+    while not pathlib.Path(path).exists():
+        try:
+            time.sleep(0.02)
+        except BaseException:
+            pass
+
+tried = {}
+
+@task(retries=1, retry_delay_seconds=600)
+def flaky(name):
+    tried[name] = tried.get(name, 0) + 1
+    if tried[name] == 1:
+        raise ConnectionError(f"no answer from {name}")
+    return "answered"
+
+@task
+async def endless(name):
+    await asyncio.sleep(600)
+
+@task(retries=1, retry_delay_seconds=600)
+async def aflaky(name):
+    return flaky.fn(name)
+
+@task
+def broken(n):
+    raise ValueError(f"no square of {n}")
+
+@task(cache_policy=INPUTS, persist_result=True)
+def cached(n):
+    print("computed")
+    return n
+"""
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """A file that tasks wait for."""
+    return tmp_path / "gate"
+
+
+def test_options_awaiting_bodies_and_the_lines_of_errors(lab: Lab):
+    lab.write_notebook(
+        "options.ipynb",
+        LOAD,
+        TASKS + "df = [1, 2, 3, 4]\ntries = []",
+        "%%flow totals -r 2 --timeout 10m -p n=3 -p df=@df -o run\n"
+        "tries.append(n)\nif len(tries) < 3:\n    raise ConnectionError('not yet')\ndouble(n) * len(df)",
+        "(run.flow_name, run.state.name, tries)",
+        "%%flow later\nanswer = await fetch(41)\nanswer",
+        "answer",
+        "%%flow wrong\nfirst = double(1)\n\nsecond = first / 0\nthird = second",
+        "%%flow wrong-later\nfirst = await fetch(1)\nsecond = first + 'two'",
+    )
+    lab.open_notebook("options.ipynb")
+
+    lab.run_cells(*range(8))
+
+    expect(lab.output(2)).to_contain_text("24", timeout=SECONDS)
+    expect(lab.output(3)).to_contain_text("('totals', 'Completed', [3, 3, 3])")
+    expect(lab.output(5)).to_contain_text("42")
+    expect(lab.output(6)).to_contain_text("----> 4 second = first / 0")
+    expect(lab.output(7)).to_contain_text("----> 3 second = first + 'two'")
+    lab.output(6).scroll_into_view_if_needed()
+    lab.screenshot("options-errors")
+    for cell in (6, 7):  # the person's own lines, and none of what runs them
+        expect(lab.output(cell)).not_to_contain_text("site-packages")
+        expect(lab.output(cell)).not_to_contain_text("prefect_nb/")
+    assert lab.errors == []
+
+
+def test_the_stop_button_asks_kindly_once_and_then_does_not_wait(lab: Lab, gate: Path, tmp_path: Path):
+    kind = tmp_path / "kind"
+    lab.write_notebook(
+        "stop.ipynb",
+        LOAD,
+        TASKS,
+        f"%%flow kindly -o first\nheld = careful.submit({str(kind)!r})",
+        f"%%flow stubborn -o second\nheld = deaf.submit({str(gate)!r})",
+        "%%flow after\ndouble(21)",
+        "(first.state.name, second.state.name)",
+    )
+    lab.open_notebook("stop.ipynb")
+    lab.run_cells(0, 1)
+    stop = lab.page.get_by_role("button", name="Interrupt the kernel")
+
+    lab.start_cell(2)
+    expect(line(lab, 2, "careful-")).to_be_visible(timeout=SECONDS)
+    stop.click()
+    expect(lab.output(2)).to_contain_text("is Cancelled: Interrupted from the keyboard.", timeout=SECONDS)
+    assert kind.read_text() == "tidied up"
+
+    lab.start_cell(3)
+    expect(line(lab, 3, "deaf-")).to_be_visible(timeout=SECONDS)
+    stop.click()
+    expect(panel_of(lab, 3)).to_contain_text("Cancelling", timeout=SECONDS)
+    lab.screenshot("stop-asked-once")
+    stop.click()
+    expect(lab.output(3)).to_contain_text("is Cancelled: Interrupted from the keyboard.", timeout=4_000)
+    lab.screenshot("stop-asked-twice")
+    assert not gate.exists()
+
+    lab.run_cells(4, 5)
+    expect(lab.output(4)).to_contain_text("42", timeout=SECONDS)
+    expect(lab.output(5)).to_contain_text("('Cancelled', 'Cancelled')")
+    gate.touch()
+    assert lab.errors == []
+
+
+BODIES = {
+    "called": """
+futures = [flaky.submit(n) for n in names] + [gated.with_options(name=k, task_run_name=k + "-" + n).submit(gate)
+                                              for n in names for k in ("dull", "odd")]
+for future in futures:
+    future.wait()
+outcome = sorted(f"{future.state.name} {future.state.message or ''}" for future in futures)
+futures = future = None""",
+    "awaiting": """
+calls = [aflaky(n) for n in names] + [endless.with_options(name=k, task_run_name=k + "-" + n)(n, return_state=True)
+                                      for n in names for k in ("dull", "odd")]
+states = await asyncio.gather(*calls)
+outcome = states = calls = None""",
+}
+
+
