@@ -526,7 +526,7 @@ class FlowExecution:
         if self.fatal is not None:
             if not self.scope.stopping:
                 raise self.fatal
-            if self.parent is not None:
+            if self.parent is not None and self.parent.stopping:
                 raise (
                     self.fatal
                     if isinstance(self.fatal, KeyboardInterrupt | RunCancelled)

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from prefect_nb.exceptions import RunCancelled
-from prefect_nb.execution import task_controls
+from prefect_nb.execution import drive, task_controls
 from prefect_nb.execution.scope import Scope
 from prefect_nb.execution.timeouts import call_later, raise_in_thread
 
@@ -45,17 +45,20 @@ def stoppable(scope: Scope) -> Iterator[None]:
         if _is_in_callback(frame):
             call_later(_AGAIN_SECONDS, _signal_main)
             return
-        if root.stopping:
+        if scope.stopping:
             if root.stopped_by_keyboard:
                 raise KeyboardInterrupt
-            raise RunCancelled(root.reason)
+            raise RunCancelled(scope.reason)
         root.stop("Interrupted from the keyboard.", keyboard=True)
         raise KeyboardInterrupt
 
     def stop_main() -> None:
-        # Nested flows all ask for it; the main thread is interrupted once.
-        if not root.signalled and threading.current_thread() is not threading.main_thread():
-            root.signalled = True
+        # Nested flows all ask for it; the main thread is interrupted once for all that are stopped together.
+        outermost = scope
+        while outermost.parent is not None and outermost.parent.stopping:
+            outermost = outermost.parent
+        if not outermost.signalled and threading.current_thread() is not threading.main_thread():
+            outermost.signalled = True
             _signal_main()
 
     with _handling(interrupted), _stopper(scope, stop_main):
@@ -66,7 +69,8 @@ def stoppable(scope: Scope) -> Iterator[None]:
 def stoppable_task(scope: Scope) -> Iterator[None]:
     """Around an async body: Ctrl-C and `scope.stop` cancel its asyncio task at the next await.
 
-    A second Ctrl-C interrupts code that does not come to an await, and cancels once more where the task waits.
+    A task that the body calls without awaiting it is interrupted at once. A second Ctrl-C interrupts whatever code does
+    not come to an await, and cancels once more where the task waits.
     """
     import asyncio
 
@@ -77,10 +81,14 @@ def stoppable_task(scope: Scope) -> Iterator[None]:
         # Called from a signal handler or another thread; this call also wakes the loop.
         loop.call_soon_threadsafe(task.cancel)
 
-    def interrupted(_signum: int, _frame: FrameType | None) -> None:
-        if not scope.root.stopped_by_keyboard:
+    def interrupted(_signum: int, frame: FrameType | None) -> None:
+        again = scope.root.stopped_by_keyboard
+        if not again:
             scope.root.stop("Interrupted from the keyboard.", keyboard=True)
-        elif asyncio.current_task() is task:
+            again = _is_in_called_task(frame)
+        if not again:
+            return
+        if asyncio.current_task() is task:
             raise KeyboardInterrupt
         else:  # in the loop itself; raised there it would end the kernel's loop and not the task
             cancel()
@@ -103,6 +111,14 @@ def _is_in_callback(frame: FrameType | None) -> bool:
     while frame is not None:
         code = frame.f_code
         if code.co_name == "__del__" or code.co_filename in _WEAK_REFERENCES:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _is_in_called_task(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code is drive.blocking.__code__:
             return True
         frame = frame.f_back
     return False

@@ -5,9 +5,8 @@ Every run: `id`, `name`, `kind`, `state` (`type`, `name`, `message`, `timestamp`
 `result` (`serializer`, `size` in bytes, `sha256`, or null) and `result_note`.
 
 Flow runs: `flow_id`, `flow_name`, `flow_version`, `parameters`, `parent_task_run_id`, `parent_flow_run_id`,
-`entrypoint`, `input_path`, `output_path`, `durable`, `recoveries`, and of a flow cell `execution_count` and `cell_source`.
-Task runs: `flow_run_id`, `parent_id`, `task_key`,
-`dynamic_key`, `cache_key`, `cell_index`.
+`entrypoint`, `input_path`, `output_path`, `durable`, `recoveries`, and of a flow cell `execution_count` and
+`cell_source`. Task runs: `flow_run_id`, `parent_id`, `task_key`, `dynamic_key`, `cache_key`, `cell_index`.
 """
 
 from typing import Any

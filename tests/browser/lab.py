@@ -175,8 +175,13 @@ class Lab:
     def run_cells(self, *cells: int) -> None:
         """Run these cells, from 0, one after the other, each to its end."""
         for cell in cells:
-            self.page.locator(".jp-NotebookPanel:visible .jp-Cell").nth(cell).locator(".jp-InputPrompt").click()
+            self.cell(cell).locator(".jp-InputPrompt").click()
             self.command("notebook:run-cell")
+
+    def start_cell(self, cell: int) -> None:
+        """Begin to run one cell, from 0; returns at once."""
+        self.cell(cell).locator(".jp-InputPrompt").click()
+        self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
 
     def cell(self, cell: int) -> Locator:
         """The n-th cell, from 0, with its output."""

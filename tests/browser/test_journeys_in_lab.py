@@ -46,22 +46,27 @@ def deaf(path):
         except BaseException:
             pass
 
-tried = {}
+tried = set()
 
-@task(retries=1, retry_delay_seconds=600)
+@task(task_run_name="{name}", retries=1, retry_delay_seconds=600)
 def flaky(name):
-    tried[name] = tried.get(name, 0) + 1
-    if tried[name] == 1:
+    if name not in tried:
+        tried.add(name)
         raise ConnectionError(f"no answer from {name}")
     return "answered"
 
-@task
-async def endless(name):
-    await asyncio.sleep(600)
+@task(task_run_name="{name}")
+def endless(name):
+    while True:
+        time.sleep(0.02)
 
-@task(retries=1, retry_delay_seconds=600)
+@task(task_run_name="{name}", retries=1, retry_delay_seconds=600)
 async def aflaky(name):
     return flaky.fn(name)
+
+@task(task_run_name="{name}")
+async def aendless(name):
+    await asyncio.sleep(600)
 
 @task
 def broken(n):
@@ -132,7 +137,10 @@ def test_the_stop_button_asks_kindly_once_and_then_does_not_wait(lab: Lab, gate:
     assert kind.read_text() == "tidied up"
 
     lab.start_cell(3)
-    expect(line(lab, 3, "deaf-")).to_be_visible(timeout=SECONDS)
+    try:
+        expect(line(lab, 3, "deaf-")).to_be_visible(timeout=6000)
+    finally:
+        lab.screenshot("dbg")
     stop.click()
     expect(panel_of(lab, 3)).to_contain_text("Cancelling", timeout=SECONDS)
     lab.screenshot("stop-asked-once")
@@ -148,19 +156,30 @@ def test_the_stop_button_asks_kindly_once_and_then_does_not_wait(lab: Lab, gate:
     assert lab.errors == []
 
 
-BODIES = {
+# Each task has two runs: one is acted on with the mouse, one with a letter.
+CONTROLLED = {
     "called": """
-futures = [flaky.submit(n) for n in names] + [gated.with_options(name=k, task_run_name=k + "-" + n).submit(gate)
-                                              for n in names for k in ("dull", "odd")]
+futures = [flaky.submit("flaky-1"), flaky.submit("flaky-2")]
+futures += [endless.submit(name) for name in ("dull-1", "dull-2", "odd-1", "odd-2")]
 for future in futures:
     future.wait()
-outcome = sorted(f"{future.state.name} {future.state.message or ''}" for future in futures)
-futures = future = None""",
+states = [future.state for future in futures]""",
     "awaiting": """
-calls = [aflaky(n) for n in names] + [endless.with_options(name=k, task_run_name=k + "-" + n)(n, return_state=True)
-                                      for n in names for k in ("dull", "odd")]
-states = await asyncio.gather(*calls)
-outcome = states = calls = None""",
+calls = [aflaky(name, return_state=True) for name in ("flaky-1", "flaky-2")]
+calls += [aendless(name, return_state=True) for name in ("dull-1", "dull-2", "odd-1", "odd-2")]
+states = await asyncio.gather(*calls)""",
 }
+OUTCOME = "ended = [state.name for state in states]\nfutures = calls = states = future = None\ndouble(21)"
 
+
+@pytest.mark.parametrize("body", CONTROLLED)
+def test_rows_are_retried_skipped_and_cancelled_while_the_cell_is_busy(lab: Lab, body: str):
+    lab.write_notebook("rows.ipynb", LOAD, TASKS, f"%%flow rows{CONTROLLED[body]}\n{OUTCOME}", "ended")
+    lab.open_notebook("rows.ipynb")
+    lab.start_all_cells()
+    panel = panel_of(lab, 2)
+    expect(panel).to_be_visible(timeout=SECONDS)
+    lab.screenshot(f"rows-{body}-begun")
+    for name in ("flaky-1", "flaky-2"):
+        expect(line(lab, 2, name)).to_contain_text("AwaitingRetry", timeout=SECONDS)
 
