@@ -50,6 +50,12 @@ def train(depth, data):
 @task
 def choose(scores, depths):
     return max(zip(scores, depths))
+
+@task
+def ratio(data, by):
+    rows, labels = data
+    print("by", by)
+    return (rows["mean area"] / rows[by]).mean()
 """
 FLOW = """
 %%flow screening --max-workers 2
@@ -59,10 +65,11 @@ scores = train.map(depths, unmapped(data))
 best = choose.submit(scores, depths)
 """
 BROKEN = """
-%%flow screening
+%%flow ratios
+sizes = ["mean radius", "mean perimeter", "mean girth"]
 data = clean(load())
-scores = train.map(["2", 4], unmapped(data))
-best = choose.submit(scores, ["2", 4])
+found = ratio.map(unmapped(data), sizes)
+best = choose.submit(found, sizes)
 """
 CELLS = [
     "%load_ext prefect_nb\\nfrom sklearn.datasets import load_diabetes",
@@ -98,7 +105,7 @@ def failure(lab: Lab) -> Locator:
     lab.open_notebook("broken.ipynb")
     lab.command("notebook:run-all-cells")
     expect(lab.output(1)).to_contain_text("Failed", timeout=SECONDS)
-    return lab.output(1)
+    return lab.output(1).locator(".jp-OutputArea-child").first
 
 
 def graph(lab: Lab) -> Locator:

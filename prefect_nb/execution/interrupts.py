@@ -86,11 +86,9 @@ def stoppable_task(scope: Scope) -> Iterator[None]:
         if not again:
             scope.root.stop("Interrupted from the keyboard.", keyboard=True)
             again = _is_in_called_task(frame)
-        if not again:
-            return
-        if asyncio.current_task() is task:
+        if again and asyncio.current_task() is task:
             raise KeyboardInterrupt
-        else:  # in the loop itself; raised there it would end the kernel's loop and not the task
+        if again:  # in the loop itself; raised there it would end the kernel's loop and not the task
             cancel()
 
     with _stopper(scope, cancel):

@@ -41,6 +41,9 @@ R = TypeVar("R", bound=Snapshot)
 LIMIT = 16_000
 """Bytes (UTF-8) the HTML never exceeds; with the plain text beside it, what is saved stays below 20 kB."""
 
+_WHOLE, _SHORT = ' style="text-align:left;white-space:nowrap"', 40
+"""The cell of a name of so many letters: on one line."""
+
 _FAILURES = 3
 _CHILDREN = 6
 _GROUPS = 12
@@ -327,9 +330,10 @@ def _fitting(rows: Iterable[str], room: int) -> list[str]:
 
 
 def _row(run: TaskRun, owners: dict[UUID, str], now_us: int, remarks: Mapping[UUID, str]) -> str:
-    text = safe_line(note(run, remarks), 120)
+    text, name = safe_line(note(run, remarks), 120), escape(_name(run, owners), 240)
+    place = _WHOLE if len(name) <= _SHORT else LEFT
     return (
-        f'<tr><td{LEFT}>{_state(run)}</td><th scope="row"{LEFT}>{escape(_name(run, owners), 240)}</th>'
+        f'<tr><td{LEFT}>{_state(run)}</td><th scope="row"{place}>{name}</th>'
         f"<td>{run.run_count or ''}</td><td>{elapsed(run, now_us)}</td>"
         + (f'<td{LEFT} dir="auto">{text}</td></tr>' if text else "<td></td></tr>")
     )

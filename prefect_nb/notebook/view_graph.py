@@ -21,7 +21,9 @@ MOST = 60
 HEIGHT = 44
 """Of a box."""
 
-_NARROW, _WIDE, _LETTER, _PADDING = 112, 240, 6.6, 24
+_NARROW, _WIDE, _LETTER, _PADDING = 112, 260, 6.6, 24
+_BOLD = 1.15
+"""How much wider bold letters are."""
 _GAP_X, _GAP_Y, _MARGIN = 48, 14, 6
 
 _INK = {
@@ -92,7 +94,7 @@ def _middles(columns: Sequence[list[int]], sources: Mapping[int, Sequence[int]])
 
 
 def _box_width(group: GroupView) -> int:
-    letters = max(len(label(group)), len(subtitle(group)[1]) + 2)
+    letters = max(_BOLD * len(label(group)), len(subtitle(group)[1]) + 2)
     if group.kind == "map":  # its words grow while it runs, and its box should not
         letters = max(letters, 2 + len(f"{group.total:,} of {group.total:,}, 0 failed"))
     return round(min(_WIDE, max(_NARROW, _PADDING + _LETTER * letters)))

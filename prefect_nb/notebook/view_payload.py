@@ -10,7 +10,6 @@ from prefect_nb.model.runs import FlowRun, TaskRun
 from prefect_nb.model.states import GLYPHS, TERMINAL_STATES, StateType
 from prefect_nb.notebook.charts import HEIGHT, WIDTH, Chart, artifact_rows, charts
 from prefect_nb.notebook.picture import (
-    ACTIVE,
     BROKEN,
     COLOURS,
     Count,
@@ -201,11 +200,9 @@ def _actions(run: TaskRun) -> str:
     """Letters of what can be done with a task run: R retry, S skip, C cancel."""
     if run.kind != "task":
         return ""
-    if run.state_type in BROKEN:
-        return "R"
-    if run.state_type in _WAITING:
-        return "SC"
-    return "C" if run.state_type in ACTIVE and run.state_type is not StateType.CANCELLING else ""
+    if run.state_type is StateType.RUNNING or run.state_name == "AwaitingRetry":
+        return "RSC"
+    return "SC" if run.state_type in _WAITING else ""
 
 
 def _box(group: GroupView, graph: Graph) -> dict[str, Any]:

@@ -122,6 +122,8 @@ def _how_to_retry(run: TaskRun, flow_run: FlowRun | None) -> str:
     if flow_run is None:
         return "Call the task again."
     name = history.handle_of(flow_run)
+    if flow_run.entrypoint is None and flow_run.kind != "notebook":  # no other process knows its code
+        return "Run the flow again where it is defined."
     if run.state.is_completed():
         return f"`prefect-nb flow-run repair {name} --task {run.id}` runs it again, and what depends on it."
     first = "" if flow_run.is_final else "What depends on it has heard so. Once the flow run has ended, "

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from view_story import THEMES, line, panel_of, show_theme
 
 LOAD = "%load_ext prefect_nb"
-SECONDS = 30_000
+SECONDS = 8_000
 TASKS = """
 import asyncio, pathlib, time
 from prefect_nb import get_run_logger, task
@@ -135,17 +135,16 @@ def test_the_stop_button_asks_kindly_once_and_then_does_not_wait(lab: Lab, gate:
     stop.click()
     expect(lab.output(2)).to_contain_text("is Cancelled: Interrupted from the keyboard.", timeout=SECONDS)
     assert kind.read_text() == "tidied up"
+    expect(lab.cell(2).locator(".jp-InputPrompt")).to_have_text("[3]:")  # before that, the kernel drops what comes
 
     lab.start_cell(3)
-    try:
-        expect(line(lab, 3, "deaf-")).to_be_visible(timeout=6000)
-    finally:
-        lab.screenshot("dbg")
+    expect(line(lab, 3, "deaf-")).to_be_visible(timeout=SECONDS)
     stop.click()
     expect(panel_of(lab, 3)).to_contain_text("Cancelling", timeout=SECONDS)
     lab.screenshot("stop-asked-once")
     stop.click()
     expect(lab.output(3)).to_contain_text("is Cancelled: Interrupted from the keyboard.", timeout=4_000)
+    expect(lab.cell(3).locator(".jp-InputPrompt")).to_have_text("[4]:")
     lab.screenshot("stop-asked-twice")
     assert not gate.exists()
 
@@ -169,6 +168,11 @@ calls = [aflaky(name, return_state=True) for name in ("flaky-1", "flaky-2")]
 calls += [aendless(name, return_state=True) for name in ("dull-1", "dull-2", "odd-1", "odd-2")]
 states = await asyncio.gather(*calls)""",
 }
+ASKED = [  # the button, its letter, on which rows, what is answered, what becomes of them
+    ("Retry", "r", "flaky", "now", "Completed"),
+    ("Skip", "s", "dull", "skipped", "Skipped"),
+    ("Cancel", "c", "odd", "cancelled", "Cancelled"),
+]
 OUTCOME = "ended = [state.name for state in states]\nfutures = calls = states = future = None\ndouble(21)"
 
 
@@ -177,9 +181,34 @@ def test_rows_are_retried_skipped_and_cancelled_while_the_cell_is_busy(lab: Lab,
     lab.write_notebook("rows.ipynb", LOAD, TASKS, f"%%flow rows{CONTROLLED[body]}\n{OUTCOME}", "ended")
     lab.open_notebook("rows.ipynb")
     lab.start_all_cells()
-    panel = panel_of(lab, 2)
-    expect(panel).to_be_visible(timeout=SECONDS)
-    lab.screenshot(f"rows-{body}-begun")
+    expect(line(lab, 2, "endless × 4")).to_be_visible(timeout=SECONDS)
+    for group in ("endless × 4", "flaky × 2"):
+        line(lab, 2, group).click()
+    rows = {name: line(lab, 2, name) for name in ("flaky-1", "flaky-2", "dull-1", "dull-2", "odd-1", "odd-2")}
     for name in ("flaky-1", "flaky-2"):
-        expect(line(lab, 2, name)).to_contain_text("AwaitingRetry", timeout=SECONDS)
+        expect(rows[name]).to_contain_text("AwaitingRetry", timeout=SECONDS)
+    lab.screenshot(f"rows-{body}-busy")
 
+    for word, letter, name, answer, ends in ASKED:
+        clicked, pressed = rows[f"{name}-1"], rows[f"{name}-2"]
+        clicked.hover()
+    
+        clicked.get_by_role("button", name=f"{word} {name}-1").click()
+        expect(clicked.locator(".pnb-said")).to_contain_text(answer)
+        if word == "Skip":
+            for theme in ("light", "dark"):
+                show_theme(lab, THEMES[theme])
+                lab.screenshot(f"rows-{body}-answered-{theme}")
+        pressed.focus()
+        lab.page.keyboard.press(letter)
+        if name != "odd":  # with the last one the cell ends
+            expect(pressed).to_contain_text(ends, timeout=SECONDS)
+            expect(clicked).to_contain_text(ends, timeout=SECONDS)
+
+    expect(lab.output(3)).to_contain_text(
+        "['Completed', 'Completed', 'Skipped', 'Skipped', 'Cancelled', 'Cancelled']", timeout=SECONDS
+    )
+    expect(lab.output(2)).to_contain_text("42")  # it went on
+    lab.output(2).scroll_into_view_if_needed()
+    lab.screenshot(f"rows-{body}-done")
+    assert lab.errors == []

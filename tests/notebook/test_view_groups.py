@@ -215,10 +215,17 @@ def test_a_cached_run_says_how_old_its_result_is():
 
 
 @pytest.mark.parametrize(
-    ("type_", "letters"), [(PENDING, "SC"), (RUNNING, "C"), (FAILED, "R"), (COMPLETED, ""), (StateType.CANCELLED, "")]
+    ("type_", "letters"),
+    [(PENDING, "SC"), (RUNNING, "RSC"), (FAILED, ""), (COMPLETED, ""), (StateType.CANCELLED, "")]
+    + [(StateType.CANCELLING, ""), (StateType.PAUSED, "SC")],
 )
 def test_the_buttons_are_those_that_make_sense(type_, letters):
     assert sent(board_of(task(1, "load", type_)))["items"][0]["row"][8] == letters
+
+
+def test_what_waits_for_its_retry_can_be_retried_at_once():
+    run = task(1, "load", StateType.SCHEDULED, state_name="AwaitingRetry")
+    assert sent(board_of(run))["items"][0]["row"][8] == "RSC"
 
 
 @pytest.mark.parametrize(
