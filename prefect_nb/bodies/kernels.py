@@ -188,11 +188,15 @@ class Kernel:
                 )
 
     def _watch_faults(self) -> None:
-        """Have Python write down where it was when compiled code crashes.
+        """Have Python write down where it was when compiled code crashes; done with it, forget who the parent is.
 
         Its stderr is a pipe that the kernel itself reads: what is written there at the very end is lost.
         """
-        enabling = f"import faulthandler\nfaulthandler.enable(open({str(self.own_folder / _FAULTS)!r}, 'w'))"
+        enabling = (
+            f"import faulthandler, os\nfaulthandler.enable(open({str(self.own_folder / _FAULTS)!r}, 'w'))\n"
+            # The kernel has read who its parent is; what its cells start has another.
+            "os.environ.pop('JPY_PARENT_PID', None)"
+        )
         self.execute(f"exec({enabling!r}, {{}})", {}, silent=True)
 
     # Speaking to it

@@ -399,10 +399,13 @@ class FlowExecution:
         return outcome
 
     def linger(self) -> None:
-        """The run was to stop some time ago. If its body has not ended, say so; from then on it can only be Cancelled."""
+        """The run was to stop some time ago. If it goes on, say so; from then on it can only be Cancelled."""
         with self.lock:
-            if self.in_body and self.run.state_type is StateType.RUNNING:
-                reason = f"{self.scope.reason} The code it is in has not come to an end yet."
+            is_held_up = self.fatal is not None and self.scope.stopping and bool(self.scope.futures)
+            if (self.in_body or is_held_up) and self.run.state_type is StateType.RUNNING:
+                what = "The code it is in has" if self.in_body else "The tasks it started have"
+                again = " Another interrupt does not wait for that." if self.scope.stopped_by_keyboard else ""
+                reason = f"{self.scope.reason} {what} not come to an end yet.{again}"
                 with suppress(Fenced):
                     moved(self.ledger, self.run, Cancelling(message=reason), self.run.id, holder=self)
 

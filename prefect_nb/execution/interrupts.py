@@ -22,6 +22,7 @@ from prefect_nb.execution.scope import Scope
 from prefect_nb.execution.timeouts import call_later, raise_in_thread
 
 _AGAIN_SECONDS = 0.001
+_LINGER_SECONDS = 1.0
 _WEAK_REFERENCES = frozenset({weakref.__file__, _weakrefset.__file__})
 
 
@@ -49,7 +50,7 @@ def stoppable(scope: Scope) -> Iterator[None]:
             if root.stopped_by_keyboard:
                 raise KeyboardInterrupt
             raise RunCancelled(scope.reason)
-        root.stop("Interrupted from the keyboard.", keyboard=True)
+        _stop(root)
         raise KeyboardInterrupt
 
     def stop_main() -> None:
@@ -84,7 +85,7 @@ def stoppable_task(scope: Scope) -> Iterator[None]:
     def interrupted(_signum: int, frame: FrameType | None) -> None:
         again = scope.root.stopped_by_keyboard
         if not again:
-            scope.root.stop("Interrupted from the keyboard.", keyboard=True)
+            _stop(scope.root)
             again = _is_in_called_task(frame)
         if again and asyncio.current_task() is task:
             raise KeyboardInterrupt
@@ -98,6 +99,12 @@ def stoppable_task(scope: Scope) -> Iterator[None]:
                 yield
         else:
             yield
+
+
+def _stop(root: Scope) -> None:
+    root.stop("Interrupted from the keyboard.", keyboard=True)
+    if root.on_linger is not None:
+        call_later(_LINGER_SECONDS, root.on_linger)
 
 
 def _signal_main() -> None:

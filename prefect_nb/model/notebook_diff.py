@@ -19,7 +19,7 @@ IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 _TEXTS = ("text/html", "image/svg+xml", "text/markdown", "text/latex", "application/json", "text/plain")
 _ALIKE = 0.6
 """Cells without a common id are the same cell if their sources are at least so similar."""
-_OWN_PICTURE = re.compile(r"Flow run <code>[0-9a-f]{8}-")
+_OWN_PICTURE = re.compile(r"(?:Flow run <code>|<code>%runs )[0-9a-f]{8}-")
 _TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 

@@ -27,7 +27,8 @@ class Cell:
 
     def __init__(self, shell: Any, header: str, body: str) -> None:
         self.shell = shell
-        self.source = "\n".join([" ".join(header.split(None, 1)), body.rstrip("\n")])
+        header = " ".join(header.split(None, 1))
+        self.source = "\n".join([header, body.rstrip("\n")])
         """As its author wrote it."""
         self.execution_count = execution_count(shell)
         blank = len(body) - len(body.lstrip("\n"))

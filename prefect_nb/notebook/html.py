@@ -389,9 +389,9 @@ def _log_details(logs: Sequence[LogLine]) -> str:
 
 
 def _origin(flow_run: FlowRun) -> str:
-    started = f", started {moment(flow_run.start_us)}" if flow_run.start_us is not None else ""
-    unfinished = "" if flow_run.is_final else " · a picture of an unfinished run"
+    started = f"Started {moment(flow_run.start_us)} · " if flow_run.start_us is not None else ""
+    unfinished = "" if flow_run.is_final else "A picture of an unfinished run · "
     return (
-        f'<p style="margin:6px 0 0"><small>Flow run <code>{flow_run.id}</code>{started}{unfinished} · '
+        f'<p style="margin:6px 0 0"><small>{unfinished}{started}'
         f"<code>%runs {flow_run.id}</code> shows all there is</small></p>"
     )

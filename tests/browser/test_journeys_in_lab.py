@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from lab import Lab
 from playwright.sync_api import expect
-from view_story import THEMES, line, panel_of, show_theme
+from view_story import CONTRASTS, THEMES, line, panel_of, show_theme
 
 LOAD = "%load_ext prefect_nb"
 SECONDS = 8_000
@@ -141,6 +141,7 @@ def test_the_stop_button_asks_kindly_once_and_then_does_not_wait(lab: Lab, gate:
     expect(line(lab, 3, "deaf-")).to_be_visible(timeout=SECONDS)
     stop.click()
     expect(panel_of(lab, 3)).to_contain_text("Cancelling", timeout=SECONDS)
+    expect(panel_of(lab, 3)).to_contain_text("Another interrupt does not wait for that.")
     lab.screenshot("stop-asked-once")
     stop.click()
     expect(lab.output(3)).to_contain_text("is Cancelled: Interrupted from the keyboard.", timeout=4_000)
@@ -169,9 +170,9 @@ calls += [aendless(name, return_state=True) for name in ("dull-1", "dull-2", "od
 states = await asyncio.gather(*calls)""",
 }
 ASKED = [  # the button, its letter, on which rows, what is answered, what becomes of them
-    ("Retry", "r", "flaky", "now", "Completed"),
-    ("Skip", "s", "dull", "skipped", "Skipped"),
-    ("Cancel", "c", "odd", "cancelled", "Cancelled"),
+    ("Retry", "r", "flaky", "Waits no longer: its next attempt begins.", "Completed"),
+    ("Skip", "s", "dull", "Is being skipped.", "Skipped"),
+    ("Cancel", "c", "odd", "Is being cancelled.", "Cancelled"),
 ]
 OUTCOME = "ended = [state.name for state in states]\nfutures = calls = states = future = None\ndouble(21)"
 
@@ -192,9 +193,8 @@ def test_rows_are_retried_skipped_and_cancelled_while_the_cell_is_busy(lab: Lab,
     for word, letter, name, answer, ends in ASKED:
         clicked, pressed = rows[f"{name}-1"], rows[f"{name}-2"]
         clicked.hover()
-    
         clicked.get_by_role("button", name=f"{word} {name}-1").click()
-        expect(clicked.locator(".pnb-said")).to_contain_text(answer)
+        expect(clicked.locator(".pnb-said")).to_have_text(answer)
         if word == "Skip":
             for theme in ("light", "dark"):
                 show_theme(lab, THEMES[theme])
@@ -211,4 +211,57 @@ def test_rows_are_retried_skipped_and_cancelled_while_the_cell_is_busy(lab: Lab,
     expect(lab.output(2)).to_contain_text("42")  # it went on
     lab.output(2).scroll_into_view_if_needed()
     lab.screenshot(f"rows-{body}-done")
+    assert lab.errors == []
+
+
+LOOKS = """%%flow looks
+cached(1); cached(1)
+futures = [broken.submit(1), flaky.submit("flaky"), gated.submit(GATE), *double.map(range(20))]
+futures += [double.submit(futures[2])]
+for future in futures[3:-1]: future.wait()
+futures[2].wait()
+futures = future = None
+broken(2)"""
+
+
+def test_text_is_readable_in_every_theme_and_nothing_depends_on_colour_or_motion(lab: Lab, gate: Path):
+    lab.write_notebook("looks.ipynb", LOAD, TASKS + f"GATE = {str(gate)!r}", LOOKS)
+    lab.open_notebook("looks.ipynb")
+    lab.start_all_cells()
+    panel = panel_of(lab, 2)
+    expect(line(lab, 2, "flaky")).to_contain_text("AwaitingRetry", timeout=SECONDS)
+    for name in ("broken-", "gated-", "double × 21"):
+        line(lab, 2, name).click()
+    expect(panel.get_by_role("region", name="Details of broken-")).to_contain_text("ValueError")
+    expect(panel.get_by_role("log").last).to_contain_text("waiting for gate")
+    line(lab, 2, "flaky").focus()
+
+    for name, theme in THEMES.items():
+        show_theme(lab, theme)
+        lab.screenshot(f"looks-{name}")
+        assert panel.evaluate(CONTRASTS) == [], name
+        panel.get_by_role("button", name="Graph").click()
+        assert panel.evaluate(CONTRASTS) == [], name
+        panel.get_by_role("button", name="Table").click()
+
+    show_theme(lab, THEMES["light"])
+    lab.page.emulate_media(forced_colors="active", reduced_motion="reduce")
+    lab.screenshot("looks-forced-colors")
+    assert panel.locator(".pnb-part").first.evaluate("part => getComputedStyle(part).transitionDuration") == "0s"
+    panel.get_by_role("button", name="Graph").click()
+    lab.screenshot("looks-forced-colors-graph")
+    lab.page.emulate_media(forced_colors="none", reduced_motion="no-preference")
+
+    gate.touch()
+    lab.page.keyboard.press("Escape")
+    panel.get_by_role("button", name="Table").click()
+    line(lab, 2, "flaky").focus()
+    lab.page.keyboard.press("r")
+    expect(panel).to_have_count(0, timeout=SECONDS)
+    picture = lab.output(2).locator(".jp-RenderedHTML").first
+    for name, theme in THEMES.items():
+        show_theme(lab, theme)
+        picture.scroll_into_view_if_needed()
+        lab.screenshot(f"looks-done-{name}")
+        assert picture.evaluate(CONTRASTS) == [], name
     assert lab.errors == []

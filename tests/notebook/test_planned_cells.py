@@ -7,14 +7,14 @@ TASKS = """
 from prefect_nb import task
 from prefect_nb.cache_policies import INPUTS, TASK_SOURCE
 @task(cache_policy=INPUTS + TASK_SOURCE)
-def clean(rows):
+def prune(rows):
     print("cleaning")
     return [row for row in rows if row]
 @task
 def total(rows):
     return sum(rows)
 """
-BODY = "rows = clean([1, 0, 2])\nprint('between')\nresult = total(rows)\nresult"
+BODY = "rows = prune([1, 0, 2])\nprint('between')\nresult = total(rows)\nresult"
 
 
 @pytest.fixture
@@ -31,11 +31,11 @@ def test_the_plan_before_and_after_a_run(notebook):
     assert before.stdout == ""
     assert before.displays == []
     assert before.value.splitlines()[:2] == [
-        "▶ clean  runs     first run of this task",
-        "? total  depends  on the result of clean",
+        "▶ prune  runs     first run of this task",
+        "? total  depends  on the result of prune",
     ]
     assert ran.value == "3"
-    assert after.value.startswith("✓ clean  cached   same as 'clean-")
+    assert after.value.startswith("✓ prune  cached   same as 'prune-")
     assert "▶ total  runs" in after.value
 
 

@@ -163,7 +163,7 @@ def test_outputs_that_come_and_go():
 
 
 def test_the_picture_of_a_run_is_no_output():
-    picture = shown(html="<small>Flow run <code>01234567-89ab-cdef-0123-456789abcdef</code></small>", text="took 1 s")
+    picture = shown(html="<small><code>%runs 01234567-89ab-cdef-0123-456789abcdef</code></small>", text="took 1 s")
     assert outputs([picture, printed("x")], [printed("x")]) == []
 
 

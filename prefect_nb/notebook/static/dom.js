@@ -123,6 +123,7 @@ function actions(parent, control) {
       setAttribute(button, "title", gone || `${label} (${letter})`);
     }
     setText(said, answers);
+    setAttribute(said, "title", answers || null);
     said.hidden = !answers;
   };
 }

@@ -126,7 +126,7 @@ function makeControl(model, leave, changed, announce, isOver) {
       changed();
       const answer = await ask({ command: COMMANDS[letter][0], run });
       pending.delete(key);
-      const said = answer.message || (answer.ok ? "Done" : "That did not work");
+      const said = ofThisRun(answer.message) || (answer.ok ? "Done" : "That did not work");
       answers.set(run, said);
       announce(name ? `${name}: ${said}` : said);
       setTimeout(() => {
@@ -142,6 +142,12 @@ function makeControl(model, leave, changed, announce, isOver) {
       model.off("comm_live_update", lost);
     },
   };
+}
+
+// The line or the headline that an answer stands in names the run already.
+function ofThisRun(message) {
+  const rest = (message ?? "").replace(/^(?:Task|Flow) run (['"]).*?\1 /, "");
+  return rest.charAt(0).toUpperCase() + rest.slice(1);
 }
 
 // Progress is announced in steps of a tenth, everything else as it comes.
