@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import UUID
 
-from prefect_nb.exceptions import CancelledRun, PrefectException, RunCancelled
+from prefect_nb.exceptions import PrefectException
 from prefect_nb.execution import inputs
 from prefect_nb.execution.context import tags
 from prefect_nb.execution.flow_runs import FlowExecution
@@ -17,13 +17,12 @@ from prefect_nb.execution.futures import PrefectFuture, PrefectFutureList, wait
 from prefect_nb.execution.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 from prefect_nb.flows import Flow
 from prefect_nb.model.redaction import redact
-from prefect_nb.model.states import GLYPHS, State, StateType
+from prefect_nb.model.states import State
 from prefect_nb.notebook.cells import Cell
 from prefect_nb.notebook.detached import DetachedRun, queue_of
 from prefect_nb.notebook.listing import picture_of
 from prefect_nb.notebook.options import Reference
-from prefect_nb.notebook.tracebacks import shown_as, shown_from_cell
-from prefect_nb.service.text import one_line
+from prefect_nb.notebook.tracebacks import shown_of_flow
 
 DEFAULT_NAME = "cell-flow"
 KIND = "cell-flow"
@@ -252,14 +251,7 @@ class FlowCell:
         return None if self._cell.is_silent else settled(value)
 
     def _shown(self, error: BaseException) -> BaseException:
-        execution = self._execution
-        if execution is not None and isinstance(error, KeyboardInterrupt | RunCancelled | CancelledRun):
-            state = execution.state
-            word, message = (state.name, state.message) if state is not None else ("Cancelled", None)
-            glyph = GLYPHS[state.type if state is not None else StateType.CANCELLED]
-            line = f"{glyph} Flow run {one_line(execution.run.name)!r} is {word}: {one_line(message or '', 200)}"
-            return shown_as(error, line)
-        return shown_from_cell(error, self._cell.shell)
+        return shown_of_flow(error, self._execution, self._cell.shell)
 
 
 async def _at_once(value: Any = None) -> Any:

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from prefect_nb.exceptions import CancelledRun, RunCancelled
 from prefect_nb.execution.context import tags as tagged
 from prefect_nb.execution.definitions import task_key
 from prefect_nb.execution.flow_runs import FlowExecution
@@ -20,13 +19,13 @@ from prefect_nb.execution.visualizing import FlowGraph, VizTask
 from prefect_nb.flows import Flow
 from prefect_nb.home import Home
 from prefect_nb.interfaces import RunQuery
-from prefect_nb.model.states import GLYPHS, Completed, Failed, State, StateType
+from prefect_nb.model.states import GLYPHS, Completed, Failed, State
 from prefect_nb.notebook.flow_cells import KIND, RUNNERS, CellFlowRun
 from prefect_nb.notebook.listing import show
 from prefect_nb.notebook.notebook_tasks import NotebookTasks
 from prefect_nb.notebook.task_bodies import TaskBody, task_function
 from prefect_nb.notebook.task_cells import TaskCell
-from prefect_nb.notebook.tracebacks import shown_as, shown_from_cell
+from prefect_nb.notebook.tracebacks import shown_from_cell, shown_of_flow
 from prefect_nb.service.forecasts import DEPENDS, Forecast, Plan, foresee
 from prefect_nb.service.text import one_line
 from prefect_nb.tasks import Task
@@ -346,14 +345,7 @@ class _GraphRun:
             self._found.shell.user_ns[self._out] = CellFlowRun(execution)
 
     def _presented(self, error: BaseException) -> BaseException:
-        execution = self._execution
-        if execution is not None and isinstance(error, KeyboardInterrupt | RunCancelled | CancelledRun):
-            state = execution.state
-            word, message = (state.name, state.message) if state is not None else ("Cancelled", None)
-            glyph = GLYPHS[state.type if state is not None else StateType.CANCELLED]
-            line = f"{glyph} Flow run {one_line(execution.run.name)!r} is {word}: {one_line(message or '', 200)}"
-            return shown_as(error, line)
-        return shown_from_cell(error, self._found.shell)
+        return shown_of_flow(error, self._execution, self._found.shell)
 
 
 def _message(state: State[Any]) -> str:

@@ -7,6 +7,10 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+from prefect_nb.exceptions import CancelledRun, RunCancelled
+from prefect_nb.model.states import GLYPHS, StateType
+from prefect_nb.service.text import one_line
+
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH100, PTH120
 _MARK = "_render_traceback_"
 
@@ -50,6 +54,23 @@ def shown_from_cell(error: BaseException, shell: Any) -> BaseException:
 def shown_as(error: BaseException, text: str) -> BaseException:
     """The error, prepared so that IPython shows nothing but this line; raise it."""
     return _render(error, lambda: [text])
+
+
+def shown_of_flow(error: BaseException, execution: Any, shell: Any) -> BaseException:
+    """What ended a flow run in a cell: a cancel on one line, anything else from the cell's own line; raise it.
+
+    Args:
+        error: what came out of the run.
+        execution: the flow run; None where there was none yet.
+        shell: the IPython shell.
+    """
+    if execution is None or not isinstance(error, KeyboardInterrupt | RunCancelled | CancelledRun):
+        return shown_from_cell(error, shell)
+    state = execution.state
+    word, message = (state.name, state.message) if state is not None else ("Cancelled", None)
+    glyph = GLYPHS[state.type if state is not None else StateType.CANCELLED]
+    line = f"{glyph} Flow run {one_line(execution.run.name)!r} is {word}: {one_line(message or '', 200)}"
+    return shown_as(error, line)
 
 
 def _render(error: BaseException, lines: Callable[[], list[str]]) -> BaseException:

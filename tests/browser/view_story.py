@@ -79,7 +79,7 @@ CONTRASTS = r"""
     if (card) ground = paint(getComputedStyle(card).fill, 1);
     const ink = paint(node.namespaceURI.endsWith("svg") ? style.fill : style.color, opacity);
     const contrast = (Math.max(ink, ground) + 0.05) / (Math.min(ink, ground) + 0.05);
-    const least = /^[^\p{L}\p{N}]{1,2}$/u.test(text) ? 4.5 : 9;
+    const least = /^[^\p{L}\p{N}]{1,2}$/u.test(text) ? 3 : 4.5;
     if (contrast < least) found.push(`${text.slice(0, 40)} (${node.className || node.tagName}): ${contrast.toFixed(2)}`);
   }
   return found;
