@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +130,14 @@ def _about(report: Report) -> str:
 
 
 def _row(finding: Finding) -> str:
-    fix = f"<br>→ {escape(one_line(finding.fix, 300), 900)}" if finding.fix else ""
+    fix = f"<br>→ {_prose(finding.fix, 300)}" if finding.fix else ""
     return (
         f"<tr><td{LEFT}>{GLYPHS[finding.level]}\N{NO-BREAK SPACE}{finding.level}</td>"
         f'<th scope="row"{LEFT}>{safe_line(finding.place, 90)}</th>'
-        f'<td{LEFT} dir="auto">{escape(one_line(finding.message, 400), 1200)}{fix}</td></tr>'
+        f'<td{LEFT} dir="auto">{_prose(finding.message, 400)}{fix}</td></tr>'
     )
+
+
+def _prose(text: str, limit: int) -> str:
+    """A sentence in which what stands between backticks is code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(one_line(text, limit), 3 * limit))

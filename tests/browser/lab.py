@@ -160,6 +160,13 @@ class Lab:
         self.page.locator(".jp-NotebookPanel:visible").wait_for(timeout=seconds * 1000)
         self.page.evaluate(_KERNEL_READY, [name, seconds])
 
+    def turn_to(self, name: str, seconds: float = 60) -> None:
+        """Show a notebook in a tab of its own beside those that are open, or the tab that it has, its kernel ready."""
+        self.page.evaluate(
+            "path => window.jupyterapp.commands.execute('docmanager:open', {path}).then(() => null)", name
+        )
+        self.page.evaluate(_KERNEL_READY, [name, seconds])
+
     def command(self, name: str) -> None:
         """Execute a JupyterLab command and wait for its end."""
         self.page.evaluate("name => window.jupyterapp.commands.execute(name).then(() => null)", name)

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from view_story import CONTRASTS, THEMES, line, panel_of, show_theme
 
 LOAD = "%load_ext prefect_nb"
-SECONDS = 8_000
+SECONDS = 30_000
 TASKS = """
 import asyncio, pathlib, time
 from prefect_nb import get_run_logger, task
@@ -195,7 +195,7 @@ def test_rows_are_retried_skipped_and_cancelled_while_the_cell_is_busy(lab: Lab,
         clicked.hover()
         clicked.get_by_role("button", name=f"{word} {name}-1").click()
         expect(clicked.locator(".pnb-said")).to_have_text(answer)
-        if word == "Skip":
+        if word == "Skip" and body == "called":
             for theme in ("light", "dark"):
                 show_theme(lab, THEMES[theme])
                 lab.screenshot(f"rows-{body}-answered-{theme}")
@@ -264,4 +264,61 @@ def test_text_is_readable_in_every_theme_and_nothing_depends_on_colour_or_motion
         picture.scroll_into_view_if_needed()
         lab.screenshot(f"looks-done-{name}")
         assert picture.evaluate(CONTRASTS) == [], name
+    assert lab.errors == []
+
+
+CHATTY = """
+from IPython.display import HTML, display
+
+@task(task_run_name="{name}")
+def tell(name, path):
+    print(name, "begins")
+    display(HTML(f"<i>figure of {name}</i>"))
+    while not pathlib.Path(path).exists():
+        time.sleep(0.02)
+    print(name, "ends")
+"""
+
+
+def test_what_tasks_print_stands_under_their_rows_and_stays(lab: Lab, gate: Path):
+    cell = f"%%flow talk\nprint('the flow speaks')\ntell.map(['north', 'south'], {str(gate)!r}).wait()"
+    lab.write_notebook("talk.ipynb", LOAD, TASKS + CHATTY, cell)
+    lab.open_notebook("talk.ipynb")
+    lab.start_all_cells()
+    line(lab, 2, "tell × 2").click(timeout=SECONDS)
+    line(lab, 2, "south").click()
+    south = panel_of(lab, 2).get_by_role("region", name="Details of south")
+    expect(south).to_contain_text("south begins")
+    expect(south.locator("i")).to_have_text("figure of south")
+    expect(south).not_to_contain_text("north")
+    expect(line(lab, 2, "north")).to_contain_text("north begins")  # its newest line, beside it while it runs
+    expect(lab.output(2).locator("pre", has_text="the flow speaks")).to_be_visible()
+    expect(lab.output(2).locator("i", has_text="figure of north")).to_be_visible()  # displays are under the cell, too
+    expect(lab.output(2).locator("pre", has_text="begins")).to_have_count(1)  # prints are not
+    lab.output(2).scroll_into_view_if_needed()
+    lab.screenshot("outputs-busy")
+
+    gate.touch()
+
+    expect(panel_of(lab, 2)).to_have_count(0, timeout=SECONDS)
+    expect(lab.output(2)).to_contain_text("north ends")
+    lab.screenshot("outputs-done")
+    saved = str(lab.save("talk.ipynb").cells[2].outputs)
+    for text in ("the flow speaks", "north begins", "south ends", "<i>figure of north</i>"):
+        assert text in saved
+
+    gate.unlink()
+    lab.start_cell(2)
+    expect(line(lab, 2, "tell × 2")).to_be_visible(timeout=SECONDS)
+    lab.save("talk.ipynb")
+    lab.page.reload()
+    lab.page.locator(".jp-NotebookPanel:visible").wait_for()
+    expect(lab.output(2)).to_contain_text("%runs")
+    gate.touch()
+    expect(panel_of(lab, 2)).to_contain_text("Completed", timeout=SECONDS)
+    line(lab, 2, "tell × 2").click()
+    line(lab, 2, "south").click()
+    expect(south).to_contain_text("south begins")
+    expect(south).to_contain_text("south ends")
+    lab.screenshot("outputs-after-reload")
     assert lab.errors == []

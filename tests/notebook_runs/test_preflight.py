@@ -174,7 +174,7 @@ def test_what_the_running_kernel_knows(write):
     live = Live({"df": [1], "math": sys}, ["", "import math", "df = [1]\nother = 2", "df.head()"])
     [finding] = preflight(path, live=live).findings
     assert "it exists in this kernel (a list), made by In [2], a cell that is gone" in finding.message
-    assert finding.fix == "Put that cell back above cell 2: `df = [1] other = 2`"
+    assert finding.fix == "Put that cell back above cell 2: `df = [1] ⏎ other = 2`"
     [finding] = preflight(path, live=Live({"df": [1]}, ["", "df.head()"])).findings
     assert "it exists in this kernel (a list)" in finding.message
 

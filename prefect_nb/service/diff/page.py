@@ -21,6 +21,18 @@ ins { color: var(--plus); text-decoration: none; } del { color: var(--minus); te
 figure { display: inline-block; margin: 0 1rem 0 0; max-width: 48%; vertical-align: top; } img { max-width: 100%; background: #fff; }
 """
 _BASE64 = re.compile(r"[A-Za-z0-9+/=]*")
+# In a notebook: headings would be the notebook's own, and the signs say what is gone and what is new.
+_IN_NOTEBOOK = {
+    "<h2>": '<p style="margin:8px 0 0"><strong>',
+    "</h2>": "</strong></p>",
+    "<p>": '<p style="margin:2px 0">',
+    "<table>": '<table style="margin:2px 0">',
+    "<th>": '<th style="text-align:left">',
+    "<td>": '<td style="text-align:left">',
+    "<pre>": '<pre style="margin:2px 0">',
+    "<del>": '<del style="text-decoration:none">',
+    "<ins>": '<ins style="text-decoration:none">',
+}
 
 
 def diff_page(diff: RunDiff) -> str:
@@ -37,7 +49,7 @@ def diff_part(diff: RunDiff, limit: int) -> str:
     """The comparison as HTML of at most so many bytes, without scripts, style sheets and pictures."""
     parts: list[str] = []
     room = limit - 200
-    for number, part in enumerate(_parts(diff, pictures=False)):
+    for number, part in enumerate(map(_in_notebook, _parts(diff, pictures=False))):
         room -= len(part.encode())
         if room < 0:
             parts.append("<p>… and more: <code>prefect-nb flow-run diff ... --html FILE</code> shows all.</p>")
@@ -46,6 +58,12 @@ def diff_part(diff: RunDiff, limit: int) -> str:
             break
         parts.append(part)
     return "".join(parts)
+
+
+def _in_notebook(part: str) -> str:
+    for tag, styled in _IN_NOTEBOOK.items():
+        part = part.replace(tag, styled)
+    return part
 
 
 def _parts(diff: RunDiff, *, pictures: bool) -> Iterator[str]:
@@ -84,7 +102,8 @@ def _cell(cell: CellChange, pictures: bool) -> str:
 
 
 def _output(output: OutputChange, pictures: bool) -> str:
-    parts = [f"<p>{output.kind}: {_text(output.summary, 400)}</p>", _code(output.lines)]
+    summary = re.sub("`([^`]+)`", r"<code>\1</code>", _text(output.summary, 400))
+    parts = [f"<p>{output.kind}: {summary}</p>", _code(output.lines)]
     if output.table is not None and output.table.columns:
         rows = "".join(
             f"<tr><td>{_text(column.column)}</td><td>{_text(row)}</td><td><del>{_text(old)}</del></td>"

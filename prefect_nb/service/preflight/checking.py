@@ -100,7 +100,7 @@ def _order(cells: Sequence[CheckedCell]) -> list[Finding]:
     never = [cell.number for cell, count in zip(cells, counts, strict=True) if not isinstance(count, int)]
     if never:
         shown = ", ".join(map(str, never[:8])) + (", ..." if len(never) > 8 else "")
-        message = f"Not executed since the outputs were cleared: cell{'s' * (len(never) > 1)} {shown}"
+        message = f"Not executed when the notebook was saved: cell{'s' * (len(never) > 1)} {shown}"
         found.append(Finding(level="info", rule="order", message=message))
     if done != sorted(done):
         shown = " ".join(f"[{count}]" for count in done[:12])

@@ -123,7 +123,7 @@ def _finding(
     if known is not None:
         words.append(f"- {known[0]}")
         if known[1] is not None:
-            fix = f"Put that cell back above cell {problem.cell}: `{one_line(known[1], 120)}`"
+            fix = f"Put that cell back above cell {problem.cell}: `{one_line(' ⏎ '.join(known[1].strip().splitlines()), 120)}`"
     elif problem.why == "nowhere" and fix is None:
         fix = "Perhaps its cell was deleted: define it above, or take the use away."
     if problem.is_guess:
