@@ -163,7 +163,7 @@ def test_what_a_small_run_says():
         *("✓ Completed", "1", "850 ms", "result not kept: disk full"),
         *("▶ Running", "1", "3 m 04 s", ""),
     ]
-    assert "started 2023-11-14 22:13:20 UTC" in page.text
+    assert "Started 2023-11-14 22:13:20 UTC" in page.text
 
 
 def _reference(source):
@@ -274,7 +274,7 @@ def test_an_unfinished_run_says_so():
     run = flow_run(state_type=StateType.RUNNING, state_name="Running", end_us=None)
     tasks = [task_run(), task_run(type_=StateType.RUNNING)]
     page = Page(run_html(run, tasks, now_us=START + 1))
-    assert "a picture of an unfinished run" in page.text
+    assert "A picture of an unfinished run" in page.text
     progress = {name: value for tag, name, value in page.attributes if tag == "progress"}
     assert (progress["value"], progress["max"]) == ("1", "2")
     ended = Page(run_html(flow_run(), tasks, now_us=START))
