@@ -217,8 +217,8 @@ def note(run: TaskRun, remarks: Mapping[UUID, str] = {}) -> str:
     if run.state_message:
         parts.append(run.state_message[:2000].removeprefix(_RAISED))
     if run.state_name == "Cached" and run.result and run.result.source:
-        # The first three groups of a time-ordered id find the run again.
-        parts.append(f"result of task run {str(run.result.source)[:18]} reused")
+        # Ids are time-ordered: the first 48 bits are milliseconds.
+        parts.append(f"cached: the result of a run of {moment((run.result.source.int >> 80) * 1000)}")
     if run.result_note:
         parts.append(f"result not kept: {run.result_note[:2000]}")
     if run.id in remarks:

@@ -159,7 +159,7 @@ def test_what_a_small_run_says():
     assert heads[5:] == [("row", name) for name in ("load-0", "train-0", "plot-0", "wait-0")]
     assert page.column("td") == [
         *("✓ Completed", "3", "850 ms", ""),
-        *("✓ Cached", "", "", "result of task run 018f3a2b-1c4d-7abc reused"),
+        *("✓ Cached", "", "", "cached: the result of a run of 2024-05-02 16:37:34 UTC"),
         *("✓ Completed", "1", "850 ms", "result not kept: disk full"),
         *("▶ Running", "1", "3 m 04 s", ""),
     ]
