@@ -246,7 +246,9 @@ class CellLoop:
         answer = self._reply["content"].get("user_expressions", {}).get("it", {})
         if answer.get("status") != "ok":
             error = describe_error(answer)
-            return End("failed", f"{_place(cell, self._cells)}: its tag {tag!r} could not be evaluated: {error}", cell), False
+            return End(
+                "failed", f"{_place(cell, self._cells)}: its tag {tag!r} could not be evaluated: {error}", cell
+            ), False
         return end, answer["data"].get("text/plain") == "True"
 
     def _execute(self, cell: Cell) -> End:

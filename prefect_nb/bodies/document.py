@@ -79,7 +79,9 @@ class Document:
         cells = [cell for tag in declaring if (cell := _tagged(self.notebook, tag)) is not None]
         if not cells:
             return None
-        return read_parameters("\n".join(cell["source"] for cell in cells), partial(module_sources.source_of, folder=self.folder))
+        return read_parameters(
+            "\n".join(cell["source"] for cell in cells), partial(module_sources.source_of, folder=self.folder)
+        )
 
     @property
     def stem(self) -> str:

@@ -180,7 +180,9 @@ def _hold(run: str, kind: Literal["pause", "suspend"], wait: float, output: str)
 @click.option("--input", "inputs", multiple=True, metavar="NAME=VALUE", help="A field of the answer; JSON or text.")
 @click.option("--force", is_flag=True, help="Take the run over although its process lives.")
 @click.option(
-    "--from-cell", metavar="CELL", help="Of a notebook: go on from this cell, named by its number or id; earlier ones are kept."
+    "--from-cell",
+    metavar="CELL",
+    help="Of a notebook: go on from this cell, named by its number or id; earlier ones are kept.",
 )
 @click.option("--restart", is_flag=True, help="Of a notebook: run it from the top, in a new kernel.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")

@@ -84,7 +84,9 @@ def get_run_logger(context: Any = None, **extra: Any) -> RunLogger:  # noqa: ARG
         return RunLogger(_flow_logger, extra)
     hint = ""
     if threading.current_thread() is not threading.main_thread():
-        hint = " A thread that your code starts belongs to the run if it is given contextvars.copy_context().run to call."
+        hint = (
+            " A thread that your code starts belongs to the run if it is given contextvars.copy_context().run to call."
+        )
     raise MissingContextError(f"There is no active flow or task run context.{hint}")
 
 

@@ -437,7 +437,9 @@ class TaskExecution:
         seen = replay.watch(self) if self.cache_key is not None else None
         held = keys.enter(self, self.key_held) if self.key_held is not None else None
         try:
-            outcome: c.TaskOutcome = await call_awaiting(lambda: fn(*args, **kwargs), self.task.timeout_seconds, self.timed_out)
+            outcome: c.TaskOutcome = await call_awaiting(
+                lambda: fn(*args, **kwargs), self.task.timeout_seconds, self.timed_out
+            )
         finally:
             body.ended()
             if held is not None:

@@ -48,13 +48,15 @@ def _flow_parser(magic: str) -> Parser:
         help="set a variable before the cell runs, and record it; @other as the value means that variable's value",
     )
     add_runner(parser)
+    parser.add_argument("--plan", action="store_true", help="run no task; say what would run, what is cached, and why")
     parser.add_argument(
-        "--plan", action="store_true", help="run no task; say what would run, what is cached, and why"
+        "--detach",
+        action="store_true",
+        help="run it beside the notebook and return at once; %%flow queue shows what waits",
     )
     parser.add_argument(
-        "--detach", action="store_true", help="run it beside the notebook and return at once; %%flow queue shows what waits"
+        "--restart", action="store_true", help="with --detach: where this cell runs already, begin anew"
     )
-    parser.add_argument("--restart", action="store_true", help="with --detach: where this cell runs already, begin anew")
     parser.add_argument("--durable", action="store_true", help="each result is on disk before the next line runs")
     parser.add_argument(
         "--cache",

@@ -197,7 +197,11 @@ def resume(
         return asyncio.run(outcome) if inspect.iscoroutine(outcome) else outcome
 
     flow = flow_of(run)
-    plan = parked.continue_in(flow, now, from_cell=from_cell, restart=restart, tell=tell) if _may_go_on(now, force) else None
+    plan = (
+        parked.continue_in(flow, now, from_cell=from_cell, restart=restart, tell=tell)
+        if _may_go_on(now, force)
+        else None
+    )
     try:
         return execute(flow, start, watch)
     finally:

@@ -216,8 +216,15 @@ def test_a_cached_run_says_how_old_its_result_is():
 
 @pytest.mark.parametrize(
     ("type_", "letters"),
-    [(PENDING, "SC"), (RUNNING, "RSC"), (FAILED, ""), (COMPLETED, ""), (StateType.CANCELLED, "")]
-    + [(StateType.CANCELLING, ""), (StateType.PAUSED, "SC")],
+    [
+        (PENDING, "SC"),
+        (RUNNING, "RSC"),
+        (FAILED, ""),
+        (COMPLETED, ""),
+        (StateType.CANCELLED, ""),
+        (StateType.CANCELLING, ""),
+        (StateType.PAUSED, "SC"),
+    ],
 )
 def test_the_buttons_are_those_that_make_sense(type_, letters):
     assert sent(board_of(task(1, "load", type_)))["items"][0]["row"][8] == letters

@@ -151,7 +151,7 @@ class TestCheck:
             ("int | str", "3", "3"),
             ("Literal['a', 1]", 1, 1),
             ("datetime.date", "2024-02-29", datetime.date(2024, 2, 29)),
-            ("datetime.datetime", "2024-02-29T12:00", datetime.datetime(2024, 2, 29, 12)),
+            ("datetime.datetime", "2024-02-29T12:00", datetime.datetime(2024, 2, 29, 12)),  # noqa: DTZ001 - as it was typed
             ("Path", "a/b.csv", Path("a/b.csv")),
             ("Unknown[int]", [1], [1]),
             (None, "5", "5"),
