@@ -22,7 +22,7 @@ from prefect_nb.execution.own_output import Capture
 from prefect_nb.interfaces import Artifact, Entry, LogLine, MetricPoint
 from prefect_nb.notebook.front_end import answers_questions
 from prefect_nb.notebook.html import placeholder
-from prefect_nb.notebook.picture import Picture
+from prefect_nb.notebook.picture import BROKEN, Picture
 from prefect_nb.notebook.screens import Bundle, NotebookScreen, Screen, TerminalScreen, bundle_of
 from prefect_nb.notebook.view_board import Board
 from prefect_nb.notebook.view_facts import Facts, NoFacts
@@ -163,11 +163,21 @@ class LiveView:
             if self._over:
                 return
             self._over = True
+            self._await_tracebacks()
             self._look()
             try:
                 self._screen.end(self._bundle(whole=True), self._picture())
             except Exception as error:
                 self._fall_silent(error)
+
+    def _await_tracebacks(self) -> None:
+        """They are in the log, which is written after the states: of a run that failed it has to be there now."""
+        flow_run = self._picture().flow_run
+        if flow_run is not None and flow_run.state_type in BROKEN:
+            try:
+                self._facts.settle()
+            except Exception as error:
+                logger.debug("The log of flow run %s is not all there: %s", flow_run.id, error)
 
     def _tick_on(self) -> None:
         wait = QUIET

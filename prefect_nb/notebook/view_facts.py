@@ -37,6 +37,14 @@ class Facts:
         self._asked: set[str] = set()
         self._tried: dict[UUID, int] = {}
 
+    def settle(self) -> None:
+        """Have everything in the history that has happened so far, logs included.
+
+        Raises:
+            StoreUnavailable, StorageFull: it cannot be written.
+        """
+        Home.current().ledger.commit()
+
     def look(self, picture: Picture) -> bool:
         """Look up some of what the picture lacks.
 
@@ -116,6 +124,9 @@ class Facts:
 
 class NoFacts(Facts):
     """Knows nothing and asks nobody."""
+
+    def settle(self) -> None:
+        """Nothing."""
 
     def look(self, picture: Picture) -> bool:  # noqa: ARG002
         """Nothing."""

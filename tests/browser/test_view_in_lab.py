@@ -156,6 +156,7 @@ def test_the_buttons_work_while_the_cell_is_busy(lab: Lab, gate: Path):
     lab.screenshot("paused-light")
     panel.get_by_role("button", name="Resume").click()
     expect(lab.output(2)).to_contain_text("Completed", timeout=20_000)
+    expect(lab.output(4)).to_contain_text("over", timeout=20_000)
 
     gate.unlink()
     lab.start_all_cells()

@@ -81,7 +81,7 @@ def test_a_run_that_goes_on_elsewhere_is_a_picture_where_nobody_watches(kernel, 
         until(lambda: "▶ Running  total-" in shown_of(kernel, "going-run"))
         (bundle,) = kernel.run("%runs going-run").displays
         assert set(bundle) == {"text/html", "text/plain"}
-        assert "a picture of an unfinished run" in bundle["text/html"]
+        assert "A picture of an unfinished run" in bundle["text/html"]
         assert re.search(r"%runs [0-9a-f-]{36}", bundle["text/html"])
     finally:
         gate.touch()
