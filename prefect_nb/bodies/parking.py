@@ -268,13 +268,9 @@ def make_room(home: Path, number: int, size: int | None) -> None:
 
 def drop(home: Path, parked: Parked) -> None:
     """End a kept kernel."""
-    if not _signal_keeper(parked, signal.SIGTERM):
-        end(home, parked)
-    deadline = time.monotonic() + _END_SECONDS
-    while parked.is_alive and time.monotonic() < deadline:
-        time.sleep(0.01)
-    if parked.is_alive:
-        end(home, parked)
+    if _signal_keeper(parked, signal.SIGTERM):
+        _await_end(parked)
+    end(home, parked)
 
 
 def end(home: Path, parked: Parked) -> None:
@@ -282,11 +278,18 @@ def end(home: Path, parked: Parked) -> None:
     if parked.is_alive:
         with contextlib.suppress(OSError):
             os.killpg(parked.kernel_pid, signal.SIGKILL)
+        _await_end(parked)
     record = record_of(home, parked.flow_run_id)
     for file in (record, record.with_suffix(_TAKEN)):
         if read(file) == parked:
             file.unlink(missing_ok=True)
     shutil.rmtree(parked.folder, ignore_errors=True)
+
+
+def _await_end(parked: Parked) -> None:
+    deadline = time.monotonic() + _END_SECONDS
+    while parked.is_alive and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 # Taking
