@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,9 @@ def test_doctor_ends_a_kernel_that_nobody_sees_to(folder: Path, invoke: Any, pre
     (one,) = parked.kept_kernels()
     os.kill(one.kernel_pid, signal.SIGSTOP)  # as stuck as can be: it cannot notice that its keeper is gone
     os.kill(one.keeper_pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while memory.is_alive(one.keeper_pid, one.keeper_started) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
     looked = invoke("doctor")
 
