@@ -24,6 +24,7 @@ from prefect_nb.exceptions import InvalidMove
 from prefect_nb.execution.clock import now_us
 from prefect_nb.model.runs import FlowRun
 from prefect_nb.model.states import GLYPHS, State, StateType
+from prefect_nb.notebook.listing import table_bundle
 from prefect_nb.service import control, history
 from prefect_nb.service.text import ago, did_you_mean, duration_text, one_line
 
@@ -318,20 +319,11 @@ class DetachedQueue:
         if not rows:
             text = "The queue is empty. `%%flow --detach` puts a cell into it."
             return {"text/plain": text, "text/html": f"<div>{escape(text)}</div>"}
-        columns = ("No.", "Place", "State", "Flow", "Run", "Since")
-        widths = [max(len(row[n]) for row in (columns, *rows)) for n in range(len(columns))]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (columns, *rows)
-        ]
-        head = "".join(f'<th style="text-align:left">{column}</th>' for column in columns)
-        body = "".join(
-            "<tr>" + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row) + "</tr>"
-            for row in rows
-        )
+        table = table_bundle(("No.", "Place", "State", "Flow", "Run", "Since"), rows)
         hint = "%flow cancel NO · %flow move NO PLACE · %flow wait"
         return {
-            "text/plain": "\n".join([*(line.rstrip() for line in lines), hint]),
-            "text/html": f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><div>{hint}</div>",
+            "text/plain": f"{table['text/plain']}\n{hint}",
+            "text/html": f"{table['text/html']}<div>{hint}</div>",
         }
 
     def _places(self) -> list[tuple[int | None, DetachedRun]]:

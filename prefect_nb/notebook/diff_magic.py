@@ -6,7 +6,7 @@ from IPython.core.error import UsageError
 
 from prefect_nb.exceptions import PrefectException
 from prefect_nb.home import Home
-from prefect_nb.notebook.options import HelpAsked, Parser
+from prefect_nb.notebook.options import Parser
 from prefect_nb.service.diff import RunDiff, diff_runs
 from prefect_nb.service.diff.page import diff_page, diff_part
 from prefect_nb.service.diff.words import sections
@@ -43,10 +43,8 @@ def run_diff(magic: str, line: str) -> None:
 
     from prefect_nb.notebook.listing import show
 
-    try:
-        chosen = diff_parser(magic).parse(line)
-    except HelpAsked as asked:
-        print(str(asked))  # noqa: T201 - it is the magic's output
+    chosen = diff_parser(magic).options(line)
+    if chosen is None:
         return
     Home.current().ledger.commit()
     try:

@@ -32,15 +32,19 @@ def show_run(run: FlowRun) -> None:
 
 def table_of(runs: Sequence[FlowRun]) -> dict[str, str]:
     """Flow runs as a table, for any front end."""
-    rows = [_cells(run) for run in runs]
-    head = "".join(f'<th style="text-align:left">{column}</th>' for column in _COLUMNS)
+    return table_bundle(_COLUMNS, [_cells(run) for run in runs])
+
+
+def table_bundle(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, str]:
+    """A table of plain texts, for any front end."""
+    head = "".join(f'<th style="text-align:left">{column}</th>' for column in columns)
     body = "".join(
         "<tr>" + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows
     )
-    widths = [max(len(row[place]) for row in (_COLUMNS, *rows)) for place in range(len(_COLUMNS))]
+    widths = [max(len(row[place]) for row in (columns, *rows)) for place in range(len(columns))]
     text = "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (_COLUMNS, *rows)
+        for row in (columns, *rows)
     )
     return {"text/html": f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", "text/plain": text}
 

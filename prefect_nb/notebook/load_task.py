@@ -7,7 +7,7 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from prefect_nb.exceptions import PrefectException
-from prefect_nb.notebook.options import HelpAsked, Parser
+from prefect_nb.notebook.options import Parser
 from prefect_nb.service.text import one_line
 
 
@@ -33,10 +33,8 @@ def run_load_task(shell: Any, magic: str, line: str) -> None:
     from prefect_nb.home import Home
     from prefect_nb.service.failed_tasks import load_task
 
-    try:
-        chosen = load_task_parser(magic).parse(line)
-    except HelpAsked as asked:
-        print(str(asked))  # noqa: T201 - it is the magic's output
+    chosen = load_task_parser(magic).options(line)
+    if chosen is None:
         return
     Home.current().ledger.commit()
     try:

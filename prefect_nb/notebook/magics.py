@@ -16,7 +16,7 @@ from prefect_nb.home import Home, root_hooks
 from prefect_nb.notebook import commands, interrupting, options, view_outputs
 from prefect_nb.notebook.cells import Cell, awaits
 from prefect_nb.notebook.front_end import is_watched
-from prefect_nb.notebook.options import HelpAsked, Parser
+from prefect_nb.notebook.options import Parser
 from prefect_nb.notebook.parsers import add_common, add_runner, task_parser
 from prefect_nb.notebook.view import make_view
 from prefect_nb.service import history
@@ -124,7 +124,7 @@ class Magics:
         from prefect_nb.notebook.flow_cells import FlowCell
 
         magic = "%%" + self._names["cell", "flow"]
-        chosen = _parse(_flow_parser(magic), line)
+        chosen = _flow_parser(magic).options(line)
         if chosen is None:
             return None
         cell = FlowCell(self._cell(magic, line, body), chosen)
@@ -140,7 +140,7 @@ class Magics:
 
         magic = "%%" + self._names["cell", "task"]
         heading = read_heading(line)
-        chosen = _parse(task_parser(magic), heading.options)
+        chosen = task_parser(magic).options(heading.options)
         if chosen is None:
             return None
         cell = self._cell(magic, line, body)
@@ -152,7 +152,7 @@ class Magics:
         """List the newest flow runs, or show one. `%runs -h` tells the options."""
         from prefect_nb.notebook.listing import show, show_run, table_of
 
-        chosen = _parse(_runs_parser("%" + self._names["line", "runs"]), line)
+        chosen = _runs_parser("%" + self._names["line", "runs"]).options(line)
         if chosen is None:
             return
         Home.current().ledger.commit()
@@ -180,7 +180,7 @@ class Magics:
         """Say why task runs were computed, or were not. `%why -h` tells the options."""
         from prefect_nb.notebook.listing import reasons
 
-        chosen = _parse(_why_parser("%" + self._names["line", "why"]), line)
+        chosen = _why_parser("%" + self._names["line", "why"]).options(line)
         if chosen is None:
             return
         try:
@@ -221,15 +221,6 @@ class Magics:
         if cell.is_empty:
             raise UsageError(f"{magic}: there is nothing to run; write the code below the line with {magic}.")
         return cell
-
-
-def _parse(parser: Parser, line: str) -> Any:
-    """The options, or None after showing the help."""
-    try:
-        return parser.parse(line)
-    except HelpAsked as asked:
-        print(str(asked))  # noqa: T201 - it is the magic's output
-        return None
 
 
 class Arrange:

@@ -58,6 +58,18 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument("-h", "--help", action="store_true", help="show this help")
 
+    def options(self, line: str) -> argparse.Namespace | None:
+        """The options of a line; where help is asked for, None after showing it.
+
+        Raises:
+            UsageError: as `parse`.
+        """
+        try:
+            return self.parse(line)
+        except HelpAsked as asked:
+            print(str(asked))  # noqa: T201 - it is the magic's output
+            return None
+
     def parse(self, line: str) -> argparse.Namespace:
         """The options of a line.
 

@@ -11,7 +11,7 @@ from IPython.core.error import UsageError
 from prefect_nb.exceptions import PrefectException
 from prefect_nb.notebook.escaping import LEFT, escape, safe_line, size, table_html
 from prefect_nb.notebook.notebook_cells import notebook_path
-from prefect_nb.notebook.options import HelpAsked, Parser
+from prefect_nb.notebook.options import Parser
 from prefect_nb.service.preflight import Finding, Live, Report, preflight
 from prefect_nb.service.preflight.findings import GLYPHS
 from prefect_nb.service.text import one_line, plain
@@ -54,10 +54,8 @@ def run_preflight(shell: Any, magic: str, line: str) -> None:
     """
     from prefect_nb.notebook.listing import show
 
-    try:
-        chosen = preflight_parser(magic).parse(line)
-    except HelpAsked as asked:
-        print(str(asked))  # noqa: T201 - it is the magic's output
+    chosen = preflight_parser(magic).options(line)
+    if chosen is None:
         return
     own = notebook_path(shell)
     path = Path(chosen.notebook) if chosen.notebook else own

@@ -5,7 +5,7 @@ from __future__ import annotations
 from IPython.core.error import UsageError
 
 from prefect_nb.exceptions import PrefectException
-from prefect_nb.notebook.options import HelpAsked, Parser
+from prefect_nb.notebook.options import Parser
 
 
 def resume_parser(magic: str) -> Parser:
@@ -35,10 +35,8 @@ def run_resume(magic: str, line: str) -> None:
     """
     from prefect_nb.service import control, history, parked
 
-    try:
-        chosen = resume_parser(magic).parse(line)
-    except HelpAsked as asked:
-        print(str(asked))  # noqa: T201 - it is the magic's output
+    chosen = resume_parser(magic).options(line)
+    if chosen is None:
         return
     try:
         run = parked.newest_failed() if chosen.run is None else history.find_flow_run(chosen.run)

@@ -115,7 +115,8 @@ def test_columns_and_rows_that_come_and_go():
 
 
 def test_tables_of_pandas():
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     frame = pandas.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]}, index=pandas.Index(["p", "q"], name="key"))
     [table] = html_tables(frame._repr_html_())
     assert (table.columns, table.rows) == (("a", "b"), {"p": ("1.5", "x"), "q": ("2.5", "y")})
@@ -226,7 +227,9 @@ def test_values(before, after, words: str | None):
 
 
 def test_values_of_numpy_and_pandas():
-    numpy, pandas = pytest.importorskip("numpy"), pytest.importorskip("pandas")
+    import numpy
+    import pandas
+
     assert value_change(numpy.ones(3), numpy.ones(3), EXACT) is None
     assert value_change(numpy.ones(3), numpy.array([1, 1, 1.5]), EXACT) == "1 number, by up to 0.5 (50 %)"
     assert value_change(numpy.ones(3), numpy.ones((3, 1)), EXACT) == "3, then 3 by 1"
